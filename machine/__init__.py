@@ -1,0 +1,100 @@
+"""The only code that reads or writes a machine.
+
+`Machine` is what collectors see: `live.Live` is this machine, `capture.Captured` a recorded one, `capture.Recording`
+passes on and records. `Writer` adds the writes; `change.LiveWriter` is the one that makes them.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+from wire.policy import Values
+
+
+class MachineError(Exception):
+    """The machine could not be read or written; the message is one line."""
+
+    retry = False
+
+
+class NotPresentError(MachineError):
+    """The file, device or operation is not there: normal, a collector is then absent."""
+
+
+class UnsupportedError(NotPresentError):
+    """The kernel or driver does not do that (EOPNOTSUPP, ENOTTY)."""
+
+
+class DeniedError(MachineError):
+    """Not allowed (EPERM, EACCES)."""
+
+
+class BusyError(MachineError):
+    """In use just now (EBUSY, EAGAIN); a retry may help."""
+
+    retry = True
+
+
+class Reply(NamedTuple):
+    """One netlink message: its type (rtnl) or command (generic netlink), and what follows that header."""
+
+    kind: int
+    payload: bytes
+
+
+class Machine(Protocol):
+    """Reads. Paths are absolute ("/sys/class/net"); a machine under another root maps them itself."""
+
+    def read(self, path: str) -> str:
+        """The file's text, outer white space and NULs stripped. Raises MachineError."""
+        ...
+
+    def read_bytes(self, path: str) -> bytes:
+        """The file's bytes. Raises MachineError."""
+        ...
+
+    def names(self, path: str) -> list[str]:
+        """Sorted names in a directory; raises NotPresentError when there is none."""
+        ...
+
+    def target(self, path: str) -> str:
+        """What a symbolic link says, unresolved; raises NotPresentError."""
+        ...
+
+    def resolve(self, path: str) -> str:
+        """The absolute path with every symbolic link followed; raises NotPresentError."""
+        ...
+
+    def rtnl(self, kind: int, payload: bytes, *, dump: bool = False) -> list[Reply]:
+        """Send one rtnetlink request (header struct and attributes) and return its replies. Raises MachineError."""
+        ...
+
+    def genl(self, family: str, command: int, payload: bytes, *, dump: bool = False) -> list[Reply]:
+        """Send one generic netlink request (attributes only) and return its replies. Raises MachineError."""
+        ...
+
+    def ethtool_ioctl(self, ifname: str, request: bytes, size: int) -> bytes:
+        """SIOCETHTOOL with `request` in a buffer of `size` bytes; returns the buffer. Raises MachineError."""
+        ...
+
+    def psutil(self, function: str) -> Any:
+        """JSON-able result of one of psutil's functions (named tuples as dicts). Raises NotPresentError."""
+        ...
+
+    def irqbalance(self, request: str) -> str:
+        """Ask a running irqbalance through its socket ("setup"); raises NotPresentError when none runs."""
+        ...
+
+
+class Writer(Machine, Protocol):
+    """Reads and writes; only the engine of a transaction holds one."""
+
+    def write(self, path: str, text: str) -> None:
+        """Write a kernel file in one write(2). Raises MachineError; OSError kinds are told apart by class."""
+        ...
+
+    def ethtool_set(self, ifindex: int, message: str, values: Values) -> None:
+        """One ethtool netlink set ("rings", "channels", "coalesce", "features") with names as in `facts.Ethtool`."""
+        ...
+
+    def irqbalance_ban(self, irqs: list[int]) -> None:
+        """Make this the full set of IRQs that a running irqbalance keeps its hands off."""
+        ...

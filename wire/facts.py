@@ -1,0 +1,223 @@
+"""The slow truth about a machine: one struct per kind of component. A collector yields them, ingest decodes them.
+
+Every fact has a `key` that stays when the component moves: a NIC's permanent MAC, a PCI address, `node0`. Fields name
+their source in a comment. None means the machine does not say; -1 is never used for "unknown".
+"""
+
+import msgspec
+
+
+class Dmi(msgspec.Struct, kw_only=True, omit_defaults=True, tag="dmi", tag_field="kind"):
+    """The system as a whole (`key` is "system")."""
+
+    key: str = "system"
+    hostname: str = ""  # uname -n
+    kernel: str = ""  # uname -r
+    arch: str = ""  # uname -m
+    os: str = ""  # /etc/os-release PRETTY_NAME
+    cmdline: str = ""  # /proc/cmdline
+    vendor: str = ""  # /sys/class/dmi/id/sys_vendor
+    product: str = ""  # .../product_name
+    serial: str = ""  # .../product_serial
+    uuid: str = ""  # .../product_uuid
+    board_vendor: str = ""  # .../board_vendor
+    board: str = ""  # .../board_name
+    board_serial: str = ""  # .../board_serial
+    chassis_type: int | None = None  # .../chassis_type, SMBIOS 7.4.1
+    bios_vendor: str = ""  # .../bios_vendor
+    bios_version: str = ""  # .../bios_version
+    bios_date: str = ""  # .../bios_date
+
+
+class CpuThread(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One logical CPU."""
+
+    id: int
+    node: int | None = None  # the NUMA node whose cpulist holds it
+    package: int | None = None  # topology/physical_package_id
+    core: int | None = None  # topology/core_id (unique within its package only)
+    siblings: str = ""  # topology/thread_siblings_list, cpulist with itself
+    llc: str = ""  # cpulist sharing its last-level cache: cache/indexN/shared_cpu_list
+
+
+class Cpu(msgspec.Struct, kw_only=True, omit_defaults=True, tag="cpu", tag_field="kind"):
+    """All CPUs (`key` is "cpu"). CPU sets are kernel cpulists such as "0-3,8"."""
+
+    key: str = "cpu"
+    model: str = ""  # /proc/cpuinfo "model name" (or the architecture's like)
+    packages: int = 0
+    cores: int = 0
+    threads: int = 0  # online
+    present: str = ""  # /sys/devices/system/cpu/present
+    online: str = ""  # .../online
+    isolated: str = ""  # .../isolated
+    nohz_full: str = ""  # .../nohz_full, "" for "(null)"
+    smt: str = ""  # .../smt/control
+    governors: dict[str, str] = {}  # scaling_governor -> cpulist
+    driver: str = ""  # cpufreq/scaling_driver
+    cpus: list[CpuThread] = []  # the online ones, by id
+
+
+class Numa(msgspec.Struct, kw_only=True, omit_defaults=True, tag="numa", tag_field="kind"):
+    """One NUMA node (`key` is "node0"); a kernel without nodes yields none."""
+
+    key: str
+    node: int
+    cpus: str = ""  # nodeN/cpulist; may be empty
+    memory_kb: int | None = None  # nodeN/meminfo MemTotal
+    distances: dict[str, int] = {}  # "node1" -> nodeN/distance
+
+
+class Memory(msgspec.Struct, kw_only=True, omit_defaults=True, tag="memory", tag_field="kind"):
+    """Main memory (`key` is "memory")."""
+
+    key: str = "memory"
+    total_kb: int  # /proc/meminfo MemTotal
+    swap_kb: int = 0  # SwapTotal
+    thp: str = ""  # /sys/kernel/mm/transparent_hugepage/enabled, the bracketed word
+    hugepages: dict[str, int] = {}  # "node0/2048kB" -> nr_hugepages
+
+
+class Nic(msgspec.Struct, kw_only=True, omit_defaults=True, tag="nic", tag_field="kind"):
+    """One network interface. `key`: permanent MAC (else MAC) if it has hardware, else its name; unique on the host."""
+
+    key: str
+    ifname: str  # IFLA_IFNAME
+    ifindex: int
+    type: str = ""  # "physical" (has a device), else IFLA_INFO_KIND: "veth", "bond", "vlan", "bridge", ...; "loopback"
+    mac: str = ""  # IFLA_ADDRESS
+    perm_mac: str = ""  # IFLA_PERM_ADDRESS
+    altnames: list[str] = []  # IFLA_PROP_LIST
+    mtu: int = 0  # IFLA_MTU
+    up: bool = False  # IFF_UP
+    carrier: bool = False  # IFLA_CARRIER
+    operstate: str = ""  # IFLA_OPERSTATE, RFC 2863: "up", "down", "lowerlayerdown", ...
+    master: str = ""  # ifname of IFLA_MASTER (bond, bridge)
+    lower: list[str] = []  # ifnames it stands on: bond slaves, vlan parent, bridge ports
+    vlan_id: int | None = None  # IFLA_VLAN_ID
+    bond_mode: str = ""  # /sys/class/net/X/bonding/mode
+    driver: str = ""  # device/driver
+    driver_version: str = ""  # ethtool DRVINFO
+    firmware: str = ""  # ethtool DRVINFO fw_version
+    bus: str = ""  # "pci", "virtio", "usb", ...
+    address: str = ""  # PCI address of the device or its PCI parent
+    numa_node: int | None = None  # of that PCI device; None for -1
+    local_cpus: str = ""  # .../local_cpulist
+    speed_mbps: int | None = None  # ethtool LINKMODES
+    max_speed_mbps: int | None = None  # fastest of the supported link modes
+    duplex: str = ""  # "full", "half"
+    autoneg: bool | None = None
+    port: str = ""  # ethtool LINKINFO: "tp", "fibre", "da", ...
+    rx_queues: int = 0  # directories queues/rx-*
+    tx_queues: int = 0  # directories queues/tx-*
+    sriov_total: int | None = None  # device/sriov_totalvfs
+    sriov_vfs: int | None = None  # device/sriov_numvfs
+    pf: str = ""  # PCI address of the physical function when this is a VF
+
+
+class Ethtool(msgspec.Struct, kw_only=True, omit_defaults=True, tag="ethtool", tag_field="kind"):
+    """What ethtool netlink says of one NIC; an empty dict where the driver has no such operation.
+
+    Names are the kernel's attribute names in lower case without prefix: rings `rx`, `rx_max`, ...; channels
+    `combined`, `combined_max`, `rx`, `tx`, `other`, ...; coalesce `rx_usecs`, `use_adaptive_rx`, ...
+    """
+
+    key: str  # of the NIC
+    ifname: str
+    ifindex: int
+    rings: dict[str, int] = {}  # ETHTOOL_MSG_RINGS_GET
+    channels: dict[str, int] = {}  # ETHTOOL_MSG_CHANNELS_GET
+    coalesce: dict[str, int | bool] = {}  # ETHTOOL_MSG_COALESCE_GET
+    features: dict[str, bool] = {}  # ETHTOOL_MSG_FEATURES_GET active
+    features_fixed: list[str] = []  # nochange, or not in hw: cannot be changed
+    pause: dict[str, bool] = {}  # ETHTOOL_MSG_PAUSE_GET: autoneg, rx, tx
+    fec: list[str] = []  # ETHTOOL_MSG_FEC_GET modes
+    fec_active: str = ""
+    rss_indirection: list[int] = []  # ETHTOOL_MSG_RSS_GET
+    rss_hfunc: str = ""
+
+
+class Queue(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One interrupt vector of a NIC and the queues it serves."""
+
+    irq: int
+    rx: list[int] = []  # queue ids
+    tx: list[int] = []
+    control: bool = False  # mailbox, misc, flow director: serves no queue
+    name: str = ""  # action name in /proc/interrupts
+    cpus: str = ""  # /proc/irq/N/smp_affinity_list
+    effective: str = ""  # /proc/irq/N/effective_affinity_list
+    node: int | None = None  # /proc/irq/N/node
+    managed: bool = False  # the kernel places it; a write is refused
+
+
+class Irq(msgspec.Struct, kw_only=True, omit_defaults=True, tag="irq", tag_field="kind"):
+    """The interrupts of one NIC."""
+
+    key: str  # of the NIC
+    ifname: str
+    source: str  # how queues were found: "netdev-genl", "action-name", "unmapped"
+    queues: list[Queue] = []  # by irq number; when unmapped the vectors stand here with neither rx nor tx
+
+
+class Queues(msgspec.Struct, kw_only=True, omit_defaults=True, tag="queues", tag_field="kind"):
+    """Packet steering of one NIC: cpulists per queue id ("" is none)."""
+
+    key: str  # of the NIC
+    ifname: str
+    ifindex: int
+    rps_cpus: list[str] = []  # queues/rx-N/rps_cpus, as cpulists
+    rps_flow_cnt: list[int] = []  # queues/rx-N/rps_flow_cnt
+    xps_cpus: list[str] | None = None  # queues/tx-N/xps_cpus; None where the driver has no XPS (one queue)
+
+
+class Softnet(msgspec.Struct, kw_only=True, omit_defaults=True, tag="softnet", tag_field="kind"):
+    """The host's packet backlog settings (`key` is "softnet"), from /proc/sys/net/core."""
+
+    key: str = "softnet"
+    rps_sock_flow_entries: int | None = None
+    netdev_budget: int | None = None
+    netdev_budget_usecs: int | None = None
+    netdev_max_backlog: int | None = None
+    irqbalance: bool = False  # its control socket is there (/proc/net/unix)
+    banned_irqs: list[int] = []  # what it says it keeps its hands off
+
+
+class Pci(msgspec.Struct, kw_only=True, omit_defaults=True, tag="pci", tag_field="kind"):
+    """One PCI function that is no bridge."""
+
+    key: str  # address, 0000:4b:00.0
+    class_id: str = ""  # six hex digits
+    vendor_id: str = ""  # four hex digits
+    device_id: str = ""
+    subsystem_id: str = ""  # "vvvv:dddd"
+    name: str = ""  # "Vendor Device" from pci.ids, "" when unknown
+    driver: str = ""
+    numa_node: int | None = None
+    iommu_group: int | None = None
+    speed_gts: float | None = None  # current_link_speed, GT/s
+    width: int | None = None  # current_link_width, lanes
+    max_speed_gts: float | None = None  # max_link_speed of the function
+    max_width: int | None = None
+    path_max_speed_gts: float | None = None  # the slowest port between it and the root
+    path_max_width: int | None = None
+    path_limit: str = ""  # address of the port that limits it, "" when none is slower than the function
+
+
+class Hwmon(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hwmon", tag_field="kind"):
+    """One sensor. Values and limits are in `unit`; limits that are sentinels or contradict each other are left out."""
+
+    key: str  # "<device>/<chip>/<channel>": "0000:03:00.0/nvme/temp1", stable over reboots
+    chip: str  # hwmonN/name
+    channel: str  # temp1, fan2, in0, power1, curr1
+    label: str = ""  # *_label
+    unit: str = ""  # "°C", "rpm", "V", "W", "A"
+    min: float | None = None
+    max: float | None = None
+    crit: float | None = None
+    alarm: bool = False  # *_alarm
+
+
+Fact = Dmi | Cpu | Numa | Memory | Nic | Ethtool | Irq | Queues | Softnet | Pci | Hwmon
+
+FACT: "msgspec.json.Decoder[Fact]" = msgspec.json.Decoder(Fact)
