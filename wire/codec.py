@@ -25,6 +25,7 @@ class Rejected(NamedTuple):
 
 _encoder = msgspec.json.Encoder()
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -40,11 +41,11 @@ def raw(item: Any) -> msgspec.Raw:
 
 def too_deep(payload: bytes, max_depth: int = MAX_DEPTH) -> bool:
     """True when JSON nests deeper than `max_depth` (each pass over the bare brackets removes one level)."""
-    brackets = _STRING.sub(b"", payload).translate(None, _NOT_BRACKETS)
+    brackets = _STRING.sub(b"", payload).translate(_SQUARE, _NOT_BRACKETS)
     for _ in range(max_depth):
         if not brackets:
             return False
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        brackets = brackets.replace(b"[]", b"")
     return bool(brackets)
 
 

@@ -1,0 +1,49 @@
+# Two commands do all set-up on a fresh machine: `make up` and `make test`.
+.PHONY: up test check bench lock clean help
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
+TEST_PACKAGES := iproute2 ethtool mosquitto nats-server postgresql kmod procps
+BENCH_PACKAGES := $(TEST_PACKAGES) prometheus-node-exporter collectd-core netdata-core
+
+help: ## what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+up: .venv/.run ## inventory and watch this host: broker, SQL, agent; prints one screen
+	@$(BIN)/rackhand up $(ARGS)
+
+test: .venv/.dev ## install what the tests need, check the code, run every test
+	@.ci/packages $(TEST_PACKAGES)
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.dev ## ruff, mypy and pyright strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+bench: .venv/.dev ## ratios measured in this run, beside the peer or the raw ceiling
+	@.ci/packages $(BENCH_PACKAGES)
+	@$(BIN)/python -m bench
+
+lock: .venv/.dev ## make requirements/*.txt anew from pyproject.toml
+	@cd requirements && for t in "build.in -o build.txt" "../pyproject.toml -o run.txt" "../pyproject.toml --group ../pyproject.toml:dev -o dev.txt"; do \
+	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $$t; done
+
+clean: ## forget the virtual environment and what the tools cached
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+
+.venv/bin/python: .ci/venv
+	@.ci/venv
+
+.venv/.run: requirements/run.txt requirements/build.txt pyproject.toml | .venv/bin/python
+	@echo "installing rackhand into .venv" >&2
+	@$(PIP) --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: requirements/dev.txt .venv/.run
+	@echo "installing what the tests need into .venv" >&2
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
