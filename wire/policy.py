@@ -75,6 +75,20 @@ class Change(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     reason: str = ""  # why this value, in one line
 
 
+class OutcomeStatus(enum.StrEnum):
+    """What came of one setting."""
+
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"
+    DRIFTED = "drifted"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+    REVERTED = "reverted"
+    WARNED = "warned"  # differs; mode is warn, or the agent observes
+    YIELDED = "yielded"  # somebody else changed it; mode is yield
+    REFUSED = "refused"  # would cut the management path
+
+
 class Skip(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """A setting that a planner could not turn into changes, and why: nothing is guessed."""
 
@@ -83,6 +97,7 @@ class Skip(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     reason: str
     nic: str = ""
     policy: str = ""
+    status: OutcomeStatus = OutcomeStatus.UNSUPPORTED  # failed: impossible here; drifted: planned in a later stage
 
 
 class Plan(msgspec.Struct, kw_only=True):
@@ -111,20 +126,6 @@ class Desired(msgspec.Struct, kw_only=True, omit_defaults=True):
     hash: str  # `content_hash(settings)`
     settings: list[Setting] = []
     confirm_s: int = 60  # roll back when the inventory is not heard of for that long after a change
-
-
-class OutcomeStatus(enum.StrEnum):
-    """What came of one setting."""
-
-    APPLIED = "applied"
-    UNCHANGED = "unchanged"
-    DRIFTED = "drifted"
-    UNSUPPORTED = "unsupported"
-    FAILED = "failed"
-    REVERTED = "reverted"
-    WARNED = "warned"  # differs; mode is warn, or the agent observes
-    YIELDED = "yielded"  # somebody else changed it; mode is yield
-    REFUSED = "refused"  # would cut the management path
 
 
 class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -1,0 +1,46 @@
+"""The facts of one host, indexed for planning; nothing here is changed in place."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from wire.facts import Cpu, Dmi, Ethtool, Fact, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet
+
+F = TypeVar("F", Cpu, Dmi, Ethtool, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet)
+
+
+class HostFacts:
+    """Facts by kind and key (`ethtool`, `irq`, `queues` have the NIC's); None or empty where a collector is absent."""
+
+    def __init__(self, facts: Iterable[Fact]) -> None:
+        self._facts = {(type(fact).__name__, fact.key): fact for fact in facts}
+        self.nics = self._kind(Nic)
+        self.ethtool = self._kind(Ethtool)
+        self.irq = self._kind(Irq)
+        self.queues = self._kind(Queues)
+        self.pci = self._kind(Pci)
+        self.hwmon = self._kind(Hwmon)
+        self.numa = sorted(self._kind(Numa).values(), key=lambda node: node.node)
+        self.cpu = self._only(Cpu)
+        self.softnet = self._only(Softnet)
+        self.memory = self._only(Memory)
+        self.dmi = self._only(Dmi)
+
+    def _kind(self, kind: type[F]) -> dict[str, F]:
+        found = (fact for fact in self._facts.values() if isinstance(fact, kind))
+        return {fact.key: fact for fact in sorted(found, key=lambda fact: fact.key)}
+
+    def _only(self, kind: type[F]) -> F | None:
+        return next(iter(self._kind(kind).values()), None)
+
+    def all(self) -> list[Fact]:
+        """Every fact, by kind and key."""
+        return [self._facts[name] for name in sorted(self._facts)]
+
+    def replace(self, facts: Iterable[Fact], drop: Iterable[Fact] = ()) -> "HostFacts":
+        """A view with `facts` in the place of those of the same kind and key, and without those of `drop`."""
+        kept = dict(self._facts)
+        for fact in drop:
+            kept.pop((type(fact).__name__, fact.key), None)
+        for fact in facts:
+            kept[(type(fact).__name__, fact.key)] = fact
+        return HostFacts(kept.values())

@@ -1,0 +1,94 @@
+"""What every knob module is made of: its stage, the table of its values, and the steps it yields."""
+
+import enum
+from typing import NamedTuple
+
+from wire.cpulist import parse_cpulist
+from wire.facts import Ethtool
+from wire.policy import Blast, Change, EthtoolSet, OutcomeStatus, Setting, Skip, Value, Values
+
+Step = Change | Skip
+
+
+class Stage(enum.StrEnum):
+    """When a knob is applied: facts are read again between the two."""
+
+    SHAPE = "shape"  # channels, rings, offloads, coalesce: may recreate queues and interrupts
+    PLACE = "place"  # irq_affinity, xps, rps: which CPU does the work
+
+
+class Spec(NamedTuple):
+    """What one value of a knob may be: a bool, a CPU list, a word of `words`, or an int from `low` to `high`."""
+
+    kind: type[bool] | type[int] | type[str]
+    text: str
+    low: int = 0
+    high: int = 0
+    words: tuple[str, ...] = ()
+
+
+def expected(spec: Spec) -> str:
+    """What the value may be, for people: `1 to 4096, or "max"`."""
+    words = " or ".join(f'"{word}"' for word in spec.words)
+    if spec.kind is int:
+        span = f"a whole number from {spec.low} to {spec.high}"
+        return f"{span}, or {words}" if words else span
+    return "true or false" if spec.kind is bool else words or "a CPU list such as 0-3,8"
+
+
+def problem(spec: Spec, value: object) -> str:
+    """Why `value` is none of the spec's values, in words; "" when it is one."""
+    if isinstance(value, bool):
+        return "" if spec.kind is bool else f"must be {expected(spec)}, not {str(value).lower()}"
+    if isinstance(value, int):
+        fits = spec.kind is int and spec.low <= value <= spec.high
+        return "" if fits else f"must be {expected(spec)}, not {value}"
+    if isinstance(value, str) and (value in spec.words or (spec.kind is str and not spec.words and _is_cpulist(value))):
+        return ""
+    shown = f'"{value[:40]}"' if isinstance(value, str) else type(value).__name__
+    return f"must be {expected(spec)}, not {shown}"
+
+
+def _is_cpulist(text: str) -> bool:
+    try:
+        return bool(parse_cpulist(text))
+    except ValueError:
+        return False
+
+
+def skip(setting: Setting, target: str, reason: str, status: OutcomeStatus = OutcomeStatus.UNSUPPORTED) -> Skip:
+    """The setting (or the part of it that `target` names) comes to nothing, and why."""
+    return Skip(knob=setting.knob, target=target, reason=reason, nic=setting.nic, policy=setting.policy, status=status)
+
+
+def impossible(setting: Setting, target: str, reason: str) -> Skip:
+    """The setting asks for what cannot be on this machine: its outcome is "failed"."""
+    return skip(setting, target, reason, OutcomeStatus.FAILED)
+
+
+def whole(values: Values | dict[str, Value], name: str, default: int = 0) -> int:
+    """The int of that name, else `default`."""
+    value = values.get(name, default)
+    return value if isinstance(value, int) else default
+
+
+_BLAST = {"coalesce": Blast.SAFE}  # the other requests reset queues or restart the interface on some drivers
+
+
+def ethtool_change(setting: Setting, fact: Ethtool, before: Values, after: Values, reason: str) -> Change:
+    """One ethtool set request with the values of `after`; the knob is the message except for offloads."""
+    return Change(
+        knob=setting.knob,
+        target=fact.ifname,
+        op=EthtoolSet(
+            ifindex=fact.ifindex,
+            ifname=fact.ifname,
+            message="features" if setting.knob == "offloads" else setting.knob,
+            before=before,
+            after=after,
+        ),
+        blast=_BLAST.get(setting.knob, Blast.LINK),
+        nic=setting.nic,
+        policy=setting.policy,
+        reason=reason,
+    )

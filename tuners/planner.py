@@ -1,0 +1,93 @@
+"""Settings and facts in, an ordered plan out: pure, deterministic, empty when the machine is as the settings say."""
+
+from collections.abc import Iterable, Sequence
+
+from tuners import projection
+from tuners.hostfacts import HostFacts
+from tuners.knob import Stage, Step, impossible, problem, skip
+from tuners.registry import ALL, BY_NAME, Tuner
+from wire.policy import Change, Mode, OutcomeStatus, Plan, Setting, Skip
+
+LATER = "planned after the queues changed"
+
+
+def plan(settings: Sequence[Setting], facts: HostFacts, stage: Stage | None = None) -> Plan:
+    """What to change, in order, and what comes to nothing with its reason; only knobs of `stage` when it is given.
+
+    Each knob is planned over the facts as the knobs before it leave them, so that one table of CPUs serves
+    interrupts, XPS and RPS; settings in mode warn are planned but change nothing for the knobs after them.
+    """
+    made = Plan()
+    sound = _sound(settings, facts, made.skips)
+    pending: set[str] = set()
+    for tuner in ALL:
+        if stage in (None, tuner.STAGE):
+            ready = _ready(tuner, sound, pending, made.skips)
+            changes = _changes(tuner.plan(ready, facts), made.skips)
+            made.changes += changes
+            facts = projection.project(facts, _effective(changes, ready))
+            pending |= {
+                change.nic for change in _effective(changes, ready) if tuner.NAME in projection.RECREATES_QUEUES
+            }
+    return made
+
+
+def project(facts: HostFacts, plan: Plan) -> HostFacts:
+    """The facts after the plan; a NIC whose queues were recreated has no queue and interrupt facts until a read."""
+    return projection.project(facts, plan.changes)
+
+
+def _sound(settings: Sequence[Setting], facts: HostFacts, skips: list[Skip]) -> list[Setting]:
+    """Settings a tuner can rely on, by knob and NIC; of two for the same the first stands."""
+    known: dict[tuple[str, str], Setting] = {}
+    for setting in sorted(settings, key=lambda setting: (setting.knob, setting.nic)):
+        if reason := _unsound(setting, facts):
+            skips.append(impossible(setting, _target(setting, facts), reason))
+        elif (setting.knob, setting.nic) in known:
+            skips.append(impossible(setting, _target(setting, facts), "is set twice; the first stands"))
+        else:
+            known[setting.knob, setting.nic] = setting
+    return list(known.values())
+
+
+def _unsound(setting: Setting, facts: HostFacts) -> str:
+    tuner = BY_NAME.get(setting.knob)
+    if tuner is None:
+        return f"this version has no knob {setting.knob!r}"
+    if setting.nic not in facts.nics:
+        return "no such NIC on this host"
+    for name, value in sorted(setting.values.items()):
+        if name not in tuner.VALUES:
+            return f"this version has no value {setting.knob}.{name}"
+        if reason := problem(tuner.VALUES[name], value):
+            return f"{name} {reason}"
+    return ""
+
+
+def _target(setting: Setting, facts: HostFacts) -> str:
+    nic = facts.nics.get(setting.nic)
+    return nic.ifname if nic else setting.nic or "host"
+
+
+def _ready(tuner: Tuner, sound: Sequence[Setting], pending: set[str], skips: list[Skip]) -> list[Setting]:
+    mine = [setting for setting in sound if setting.knob == tuner.NAME]
+    later = [setting for setting in mine if tuner.STAGE is Stage.PLACE and setting.nic in pending]
+    skips += [skip(setting, setting.nic, LATER, OutcomeStatus.DRIFTED) for setting in later]
+    return [setting for setting in mine if setting not in later]
+
+
+def _changes(steps: Iterable[Step], skips: list[Skip]) -> list[Change]:
+    """The changes among the steps; the skips join `skips`."""
+    changes: list[Change] = []
+    for step in steps:
+        if isinstance(step, Skip):
+            skips.append(step)
+        else:
+            changes.append(step)
+    return changes
+
+
+def _effective(changes: Sequence[Change], settings: Sequence[Setting]) -> list[Change]:
+    """Those that would be made: a setting in mode warn changes nothing."""
+    warned = {setting.nic for setting in settings if setting.mode is Mode.WARN}
+    return [change for change in changes if change.nic not in warned]
