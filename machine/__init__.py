@@ -4,6 +4,8 @@
 passes on and records. `Writer` adds the writes; `change.LiveWriter` is the one that makes them.
 """
 
+import errno
+import os
 from typing import Any, NamedTuple, Protocol
 
 from wire.policy import Values
@@ -13,6 +15,7 @@ class MachineError(Exception):
     """The machine could not be read or written; the message is one line."""
 
     retry = False
+    code = 0  # the errno behind it, 0 when there is none
 
 
 class NotPresentError(MachineError):
@@ -31,6 +34,38 @@ class BusyError(MachineError):
     """In use just now (EBUSY, EAGAIN); a retry may help."""
 
     retry = True
+
+
+_CLASSES: dict[int, type[MachineError]] = {
+    errno.ENOENT: NotPresentError,
+    errno.ENODEV: NotPresentError,
+    errno.ENXIO: NotPresentError,
+    errno.ENOTDIR: NotPresentError,
+    errno.EISDIR: NotPresentError,
+    errno.ELOOP: NotPresentError,
+    errno.ESRCH: NotPresentError,
+    errno.ENODATA: NotPresentError,
+    errno.ECONNREFUSED: NotPresentError,
+    errno.EOPNOTSUPP: UnsupportedError,
+    errno.ENOTTY: UnsupportedError,
+    errno.ENOSYS: UnsupportedError,
+    errno.EPROTONOSUPPORT: UnsupportedError,
+    errno.EAFNOSUPPORT: UnsupportedError,
+    errno.EPERM: DeniedError,
+    errno.EACCES: DeniedError,
+    errno.EROFS: DeniedError,
+    errno.EBUSY: BusyError,
+    errno.EAGAIN: BusyError,
+    errno.EINTR: BusyError,
+    errno.ENOBUFS: BusyError,
+}
+
+
+def failure(code: int, what: str, why: str = "") -> MachineError:
+    """The error for an errno: `what` failed, `why` in the kernel's own words (default: those of the errno)."""
+    error = _CLASSES.get(code, MachineError)(f"{what}: {why or os.strerror(code)}")
+    error.code = code
+    return error
 
 
 class Reply(NamedTuple):

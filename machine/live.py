@@ -1,0 +1,248 @@
+"""This machine: files under a root, netlink, ethtool's ioctl, psutil and irqbalance."""
+
+import array
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from machine import MachineError, NotPresentError, Reply, failure, netlink
+from machine import irqbalance as balancer
+
+MAX_FILE_BYTES = 64 << 20
+MAX_LINKS = 40
+_CHUNK = 1 << 16
+_STRIPPED = " \t\r\n\0"
+_SIOCETHTOOL = 0x8946
+
+T = TypeVar("T")
+
+PSUTIL = frozenset(
+    {
+        "boot_time",
+        "cpu_count",
+        "cpu_freq",
+        "cpu_percent",
+        "cpu_stats",
+        "cpu_times",
+        "cpu_times_percent",
+        "disk_io_counters",
+        "disk_partitions",
+        "getloadavg",
+        "net_if_addrs",
+        "net_if_stats",
+        "net_io_counters",
+        "pids",
+        "sensors_fans",
+        "sensors_temperatures",
+        "swap_memory",
+        "users",
+        "virtual_memory",
+    }
+)
+
+
+class Live:
+    """The machine under `root`; netlink, ioctl, psutil and irqbalance only where the root is "/".
+
+    Any thread may call it: each request takes a socket of its own from a pool. The sockets belong to the network
+    namespace in which they were opened, so make a new Live after entering another one, or after fork.
+    """
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = os.path.realpath(root)
+        self._idle: dict[int, list[netlink.Channel]] = {netlink.ROUTE: [], netlink.GENERIC: []}
+        self._families: dict[str, netlink.Family] = {"nlctrl": netlink.Family(netlink.CTRL, {})}
+        self._control: socket.socket | None = None
+
+    def __enter__(self) -> "Live":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every socket; later requests open new ones."""
+        for channels in self._idle.values():
+            while channels:
+                channels.pop().close()
+        if self._control:
+            self._control.close()
+            self._control = None
+
+    def path(self, path: str) -> str:
+        """Where `path` is for the operating system; links are followed inside the root, never out of it."""
+        return path if self.root == "/" else self.root + self.resolve(path).rstrip("/")
+
+    def read(self, path: str) -> str:
+        """The file's text, outer white space and NULs stripped. Raises MachineError."""
+        return self.read_bytes(path).decode(errors="replace").strip(_STRIPPED)
+
+    def read_bytes(self, path: str) -> bytes:
+        """The file's bytes. Raises MachineError."""
+        try:
+            handle = os.open(self.path(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                return _read_all(handle, path)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise failure(error.errno or 0, path) from None
+        except ValueError as error:
+            raise MachineError(f"{path!r}: {error}") from None
+
+    def names(self, path: str) -> list[str]:
+        """Sorted names in a directory; raises NotPresentError when there is none."""
+        try:
+            with os.scandir(self.path(path)) as entries:
+                return sorted(entry.name for entry in entries)
+        except OSError as error:
+            raise failure(error.errno or 0, path) from None
+
+    def target(self, path: str) -> str:
+        """What a symbolic link says, unresolved; raises NotPresentError."""
+        folder, _, name = path.rstrip("/").rpartition("/")
+        try:
+            return os.readlink(self.path(folder or "/") + "/" + name)  # noqa: PTH115 - its exact words
+        except OSError as error:
+            what = NotPresentError(f"{path}: {'not a symbolic link' if error.errno == 22 else error.strerror}")
+            raise what from None
+
+    def resolve(self, path: str) -> str:
+        """The absolute path with every symbolic link followed; raises NotPresentError."""
+        try:
+            if self.root == "/":
+                return os.path.realpath(path, strict=True)
+            return _resolve_inside(self.root, path)
+        except OSError as error:
+            raise failure(error.errno or 0, path) from None
+
+    def rtnl(self, kind: int, payload: bytes, *, dump: bool = False) -> list[Reply]:
+        """Send one rtnetlink request (header struct and attributes) and return its replies. Raises MachineError."""
+        replies = self._request(netlink.ROUTE, kind, payload, f"rtnetlink request {kind}", dump=dump)
+        return [Reply(reply.kind, reply.payload) for reply in replies]
+
+    def genl(self, family: str, command: int, payload: bytes, *, dump: bool = False) -> list[Reply]:
+        """Send one generic netlink request (attributes only) and return its replies. Raises MachineError."""
+        header = struct.pack("=BBH", command, 1, 0)
+        what = f"{family} request {command}"
+        replies = self._request(netlink.GENERIC, self.family(family).id, header + payload, what, dump=dump)
+        return [Reply(reply.payload[0], reply.payload[4:]) for reply in replies if len(reply.payload) >= 4]
+
+    def family(self, name: str) -> netlink.Family:
+        """A generic netlink family's numbers, asked once; raises NotPresentError when this kernel lacks it."""
+        if name not in self._families:
+            self._families[name] = self._with_channel(
+                netlink.GENERIC, lambda channel: netlink.resolve_family(channel, name)
+            )
+        return self._families[name]
+
+    def ethtool_ioctl(self, ifname: str, request: bytes, size: int) -> bytes:
+        """SIOCETHTOOL with `request` in a buffer of `size` bytes; returns the buffer. Raises MachineError."""
+        self._only_live("ioctl")
+        buffer = array.array("B", request.ljust(size, b"\0"))
+        name = ifname.encode()
+        if not 0 < len(name) < 16:
+            raise NotPresentError(f"{ifname!r} is not an interface name")
+        argument = struct.pack("@16sP16x", name, buffer.buffer_info()[0])
+        try:
+            if self._control is None:
+                self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            fcntl.ioctl(self._control, _SIOCETHTOOL, argument)
+        except OSError as error:
+            raise failure(error.errno or 0, f"{ifname}: ethtool ioctl {request[0] if request else 0:#x}") from None
+        return buffer.tobytes()
+
+    def psutil(self, function: str) -> Any:
+        """JSON-able result of one of the functions in `PSUTIL` (named tuples as dicts). Raises NotPresentError."""
+        self._only_live("psutil")
+        import psutil  # noqa: PLC0415 - a transaction and the readers of netlink do without its 4 MB
+
+        call: Callable[[], Any] | None = getattr(psutil, function, None) if function in PSUTIL else None
+        if call is None:
+            raise NotPresentError(f"psutil has no {function}")
+        try:
+            return plain(call())
+        except OSError as error:
+            raise failure(error.errno or 0, f"psutil {function}") from None
+
+    def irqbalance(self, request: str) -> str:
+        """Ask a running irqbalance through its socket ("setup"); raises NotPresentError when none runs."""
+        self._only_live("irqbalance")
+        return balancer.ask(balancer.find(self.read("/proc/net/unix")), request)
+
+    def _only_live(self, what: str) -> None:
+        if self.root != "/":
+            raise NotPresentError(f"{what}: there is no running machine under {self.root}")
+
+    def _request(self, protocol: int, kind: int, payload: bytes, what: str, *, dump: bool) -> list[netlink.Message]:
+        self._only_live("netlink")
+        return self._with_channel(protocol, lambda channel: channel.request(kind, payload, what, dump=dump))
+
+    def _with_channel(self, protocol: int, use: Callable[[netlink.Channel], T]) -> T:
+        """Run `use` with an idle socket; one that failed may hold late replies and is not used again."""
+        idle = self._idle[protocol]
+        try:
+            channel = idle.pop()
+        except IndexError:
+            channel = netlink.Channel(protocol)
+        try:
+            result = use(channel)
+        except BaseException:
+            channel.close()
+            raise
+        idle.append(channel)
+        return result
+
+
+def plain(value: Any) -> Any:
+    """JSON-able: named tuples and dicts as dicts with text keys, other sequences as lists."""
+    if hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    return float(value) if isinstance(value, float) else int(value)
+
+
+def _read_all(handle: int, path: str) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := os.read(handle, _CHUNK):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_FILE_BYTES:
+            raise MachineError(f"{path}: over {MAX_FILE_BYTES} bytes")
+    return b"".join(chunks)
+
+
+def _resolve_inside(root: str, path: str) -> str:
+    """Follow `path` as a process would whose root is `root`: absolute links and ".." stay inside. Raises OSError."""
+    todo = path.split("/")[::-1]
+    done: list[str] = []
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            done = done[:-1]
+            continue
+        here = Path("/".join((root, *done, part)))
+        if here.is_symlink():
+            links += 1
+            if links > MAX_LINKS:
+                raise OSError(40, "too many symbolic links")
+            says = str(here.readlink())
+            done = [] if says.startswith("/") else done
+            todo += says.split("/")[::-1]
+        else:
+            done.append(part)
+    os.lstat("/".join((root, *done)))
+    return "/" + "/".join(done)
