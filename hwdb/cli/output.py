@@ -1,0 +1,170 @@
+"""Rows to people and programs: table, wide, json, yaml, csv.
+
+Host-supplied text never reaches a terminal raw: control characters, escape sequences and direction overrides are taken
+out of tables and CSV and escaped in JSON and YAML. CSV cells that a spreadsheet would run as a formula get a quote.
+"""
+
+import enum
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+RICH_ROWS = 200  # above that, and where stdout is no terminal, rows are written plain
+
+T = TypeVar("T")
+
+
+class Format(enum.StrEnum):
+    """What `-o` takes."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    CSV = "csv"
+
+
+class Column(NamedTuple, Generic[T]):
+    """One column of a table: header, the value of an item, and whether only `wide` and `csv` show it."""
+
+    header: str
+    value: Callable[[T], object]
+    wide: bool = False
+
+
+_UNPRINTABLE = re.compile(
+    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    "|(?:\x1b\\]|\x9d)[^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # OSC: titles, links, clipboard
+    "|\x1b.?"
+    "|[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]",
+    re.DOTALL,
+)
+_FORMULA = tuple("=+-@|%")
+_UNPRINTABLE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def clean(text: str) -> str:
+    """The text without anything that a terminal would obey; line breaks and tabs become spaces."""
+    if text.isprintable():
+        return text
+    return _UNPRINTABLE.sub("", text.replace("\n", " ").replace("\t", " "))
+
+
+def cell(value: object) -> str:
+    """One value as people read it: "-" for none, yes/no, lists joined by commas."""
+    if isinstance(value, str):
+        return clean(value) or "-"
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(cell(item) for item in cast("list[object]", value)) or "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def csv_cell(value: object) -> object:
+    """Numbers as they are; text that begins like a formula is prefixed with a quote."""
+    if value is None:
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    text = "" if value in ("", []) else cell(value)
+    return f"'{text}" if text.lstrip()[:1] in _FORMULA else text
+
+
+def emit(items: Sequence[T], columns: Sequence[Column[T]], form: Format, *, empty: str = "nothing to show") -> None:
+    """Write all items in the asked form; an empty table says `empty` on stderr."""
+    if form is Format.JSON or form is Format.YAML:
+        document(items, form)
+        return
+    if form is Format.CSV:
+        _csv(items, columns)
+        return
+    if not items:
+        print(empty, file=sys.stderr)
+        return
+    shown = [column for column in columns if form is Format.WIDE or not column.wide]
+    rows = [[cell(column.value(item)) for column in shown] for item in items]
+    table([column.header for column in shown], rows)
+
+
+def document(value: Any, form: Format) -> None:
+    """Write one value, whole, as JSON or YAML."""
+    import msgspec  # noqa: PLC0415 - not paid for by tables
+
+    if form is Format.JSON:
+        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+        write([_UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text), "\n"])
+        return
+    import yaml  # noqa: PLC0415
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text = yaml.dump(msgspec.to_builtins(value), Dumper=dumper, sort_keys=False, allow_unicode=False)
+    write([text])
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows of clean cells: with rich for a screenful on a terminal, in plain columns otherwise."""
+    if len(rows) <= RICH_ROWS and sys.stdout.isatty():
+        _rich(headers, rows)
+    else:
+        _plain(headers, rows)
+
+
+def write(parts: Iterable[str]) -> None:
+    """To stdout in one go."""
+    sys.stdout.write("".join(parts))
+
+
+def _csv(items: Sequence[T], columns: Sequence[Column[T]]) -> None:
+    import csv  # noqa: PLC0415
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([column.header for column in columns])
+    writer.writerows([csv_cell(column.value(item)) for column in columns] for item in items)
+
+
+def _plain(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    lines = [[header.upper() for header in headers], *rows]
+    columns = [_padded(column) for column in zip(*lines, strict=True)]
+    write(["".join((*line, "\n")) for line in zip(*columns[:-1], [line[-1] for line in lines], strict=True)])
+
+
+def _padded(column: Sequence[str]) -> list[str]:
+    if all(text.isascii() for text in column):
+        width = max(map(len, column)) + 2
+        return [text.ljust(width) for text in column]
+    from rich.cells import cell_len  # noqa: PLC0415 - only where a character may be two cells wide
+
+    width = max(map(cell_len, column)) + 2
+    return [text + " " * (width - cell_len(text)) for text in column]
+
+
+_STYLES = {
+    "online": "green",
+    "applied": "green",
+    "ok": "green",
+    "offline": "red",
+    "failed": "red",
+    "critical": "red",
+    "drifted": "yellow",
+    "warning": "yellow",
+    "reverted": "yellow",
+    "pending": "cyan",
+}
+
+
+def _rich(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for header in headers:
+        drawn.add_column(header, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))
+    Console(highlight=False).print(drawn)
