@@ -75,6 +75,8 @@ class Live:
 
     def path(self, path: str) -> str:
         """Where `path` is for the operating system; links are followed inside the root, never out of it."""
+        if not path.startswith("/") or "\0" in path:
+            raise MachineError(f"{path!r} is not an absolute path")
         return path if self.root == "/" else self.root + self.resolve(path).rstrip("/")
 
     def read(self, path: str) -> str:
@@ -91,8 +93,6 @@ class Live:
                 os.close(handle)
         except OSError as error:
             raise failure(error.errno or 0, path) from None
-        except ValueError as error:
-            raise MachineError(f"{path!r}: {error}") from None
 
     def names(self, path: str) -> list[str]:
         """Sorted names in a directory; raises NotPresentError when there is none."""
@@ -142,7 +142,7 @@ class Live:
 
     def ethtool_ioctl(self, ifname: str, request: bytes, size: int) -> bytes:
         """SIOCETHTOOL with `request` in a buffer of `size` bytes; returns the buffer. Raises MachineError."""
-        self._only_live("ioctl")
+        self.only_live("ioctl")
         buffer = array.array("B", request.ljust(size, b"\0"))
         name = ifname.encode()
         if not 0 < len(name) < 16:
@@ -158,7 +158,7 @@ class Live:
 
     def psutil(self, function: str) -> Any:
         """JSON-able result of one of the functions in `PSUTIL` (named tuples as dicts). Raises NotPresentError."""
-        self._only_live("psutil")
+        self.only_live("psutil")
         import psutil  # noqa: PLC0415 - a transaction and the readers of netlink do without its 4 MB
 
         call: Callable[[], Any] | None = getattr(psutil, function, None) if function in PSUTIL else None
@@ -171,15 +171,16 @@ class Live:
 
     def irqbalance(self, request: str) -> str:
         """Ask a running irqbalance through its socket ("setup"); raises NotPresentError when none runs."""
-        self._only_live("irqbalance")
+        self.only_live("irqbalance")
         return balancer.ask(balancer.find(self.read("/proc/net/unix")), request)
 
-    def _only_live(self, what: str) -> None:
+    def only_live(self, what: str) -> None:
+        """Raise NotPresentError for what only a running machine has."""
         if self.root != "/":
             raise NotPresentError(f"{what}: there is no running machine under {self.root}")
 
     def _request(self, protocol: int, kind: int, payload: bytes, what: str, *, dump: bool) -> list[netlink.Message]:
-        self._only_live("netlink")
+        self.only_live("netlink")
         return self._with_channel(protocol, lambda channel: channel.request(kind, payload, what, dump=dump))
 
     def _with_channel(self, protocol: int, use: Callable[[netlink.Channel], T]) -> T:
@@ -200,15 +201,17 @@ class Live:
 
 def plain(value: Any) -> Any:
     """JSON-able: named tuples and dicts as dicts with text keys, other sequences as lists."""
-    if hasattr(value, "_asdict"):
-        return plain(value._asdict())
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    return float(value) if isinstance(value, float) else int(value)
+    named: Callable[[], Any] | None = getattr(value, "_asdict", None)
+    held: Any = named() if named else value
+    if isinstance(held, dict):
+        entries: dict[Any, Any] = held  # pyright: ignore[reportUnknownVariableType]
+        return {str(key): plain(item) for key, item in entries.items()}
+    if isinstance(held, (list, tuple)):
+        items: list[Any] = list(held)  # pyright: ignore[reportUnknownArgumentType]
+        return [plain(item) for item in items]
+    if held is None or isinstance(held, (bool, str)):
+        return held
+    return float(held) if isinstance(held, float) else int(held)
 
 
 def _read_all(handle: int, path: str) -> bytes:
