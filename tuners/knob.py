@@ -3,9 +3,9 @@
 import enum
 from typing import NamedTuple
 
-from wire.cpulist import parse_cpulist
-from wire.facts import Ethtool
-from wire.policy import Blast, Change, EthtoolSet, OutcomeStatus, Setting, Skip, Value, Values
+from wire.cpulist import format_cpumask, parse_cpulist
+from wire.facts import Ethtool, Queues
+from wire.policy import Blast, Change, EthtoolSet, FileWrite, OutcomeStatus, Setting, Skip, Value, Values
 
 Step = Change | Skip
 
@@ -92,3 +92,21 @@ def ethtool_change(setting: Setting, fact: Ethtool, before: Values, after: Value
         policy=setting.policy,
         reason=reason,
     )
+
+
+def queue_write(setting: Setting, fact: Queues, file: str, texts: tuple[str, str], reason: str) -> Change:
+    """Write one file of a queue ("rx-0/rps_flow_cnt"); `texts` are before and after."""
+    return Change(
+        knob=setting.knob,
+        target=f"{fact.ifname} {file.partition('/')[0]}",
+        op=FileWrite(f"/sys/class/net/{{ifname}}/queues/{file}", *texts, ifindex=fact.ifindex),
+        nic=setting.nic,
+        policy=setting.policy,
+        reason=reason,
+    )
+
+
+def queue_mask(setting: Setting, fact: Queues, file: str, cpus: tuple[set[int], set[int]], reason: str) -> Change:
+    """Write a CPU mask of a queue ("tx-0/xps_cpus"); `cpus` are before and after."""
+    before, after = cpus
+    return queue_write(setting, fact, file, (format_cpumask(before), format_cpumask(after)), reason)

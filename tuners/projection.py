@@ -44,7 +44,7 @@ def _ethtool(facts: HostFacts, nic: str, op: EthtoolSet) -> HostFacts:
 
 def _file(facts: HostFacts, nic: str, op: FileWrite) -> HostFacts:
     if irq := _IRQ.fullmatch(op.path):
-        return facts.replace([_placed(facts.irq[nic], int(irq[1]), op.after)])
+        return facts.replace([_placed(fact, int(irq[1]), op.after) for fact in facts.irq.values()])
     if queue := _QUEUE.fullmatch(op.path):
         return facts.replace([_steered(facts.queues[nic], int(queue[1]), queue[2], op.after)])
     if op.path == SOCK_FLOW_ENTRIES:

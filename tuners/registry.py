@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from tuners import channels, offloads
+from tuners import channels, coalesce, irq_affinity, offloads, rings, rps, xps
 from tuners.hostfacts import HostFacts
 from tuners.knob import Spec, Stage, Step
 from wire.policy import Setting
@@ -34,6 +34,6 @@ class Tuner(Protocol):
         ...
 
 
-ALL: tuple[Tuner, ...] = (channels, offloads)
+ALL: tuple[Tuner, ...] = (channels, rings, offloads, coalesce, irq_affinity, xps, rps)
 
 BY_NAME: dict[str, Tuner] = {tuner.NAME: tuner for tuner in ALL}

@@ -1,0 +1,92 @@
+"""Which CPUs share a receive queue's work in software (RPS), and how many flows follow their reader (RFS)."""
+
+from collections.abc import Iterable, Sequence
+
+from tuners import topology
+from tuners.hostfacts import HostFacts
+from tuners.irq_affinity import pinned
+from tuners.knob import Spec, Stage, Step, queue_mask, queue_write, skip, whole
+from tuners.projection import SOCK_FLOW_ENTRIES
+from tuners.rounding import power_up
+from wire.cpulist import parse_cpulist
+from wire.facts import Nic, Queues
+from wire.policy import Change, FileWrite, Mode, Setting
+
+NAME = "rps"
+STAGE = Stage.PLACE
+VALUES: dict[str, Spec] = {
+    "cpus": Spec(str, "where queues are fewer than cores, never, or over every CPU", words=("auto", "off", "all")),
+    "flow_entries": Spec(int, "flows of the host's RFS table, a power of two; 0 is off", 0, 1 << 22),
+}
+
+
+def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
+    """The host's flow table first (raised only), then rps_cpus and rps_flow_cnt of the queues that differ."""
+    yield from _table(settings, facts)
+    for setting in settings:
+        nic, fact = facts.nics[setting.nic], facts.queues.get(setting.nic)
+        if fact is None or not fact.rps_cpus:
+            yield skip(setting, nic.ifname, "unsupported: it has no receive queues to steer")
+        else:
+            yield from _masks(setting, nic, fact, facts)
+            yield from _flows(setting, fact, facts)
+
+
+def _table(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Change]:
+    wanted = max((_entries(setting) for setting in settings if setting.mode is not Mode.WARN), default=0)
+    current = facts.softnet.rps_sock_flow_entries if facts.softnet else None
+    if current is not None and current < wanted:
+        op = FileWrite(SOCK_FLOW_ENTRIES, str(current), str(wanted))
+        yield Change(knob=NAME, target="host", op=op, reason="the largest table a policy asks for; never lowered")
+
+
+def _entries(setting: Setting) -> int:
+    entries = whole(setting.values, "flow_entries")
+    return power_up(entries) if entries else 0  # the kernel rounds up
+
+
+def _masks(setting: Setting, nic: Nic, fact: Queues, facts: HostFacts) -> Iterable[Change]:
+    if "cpus" not in setting.values:
+        return
+    wanted, reason = _wanted(setting, nic, fact, facts)
+    for number, text in enumerate(fact.rps_cpus):
+        before = set(parse_cpulist(text))
+        if before != wanted[number]:
+            yield queue_mask(setting, fact, f"rx-{number}/rps_cpus", (before, wanted[number]), reason)
+
+
+def _wanted(setting: Setting, nic: Nic, fact: Queues, facts: HostFacts) -> tuple[list[set[int]], str]:
+    count = len(fact.rps_cpus)
+    near = topology.local(facts, nic)
+    if setting.values["cpus"] == "all":
+        return [topology.housekeeping(facts)] * count, "every housekeeping CPU"
+    if setting.values["cpus"] == "off" or count >= topology.cores(facts, near):
+        return [set[int]()] * count, "off" if setting.values["cpus"] == "off" else "a queue for every core near it"
+    homes = _homes(nic, facts)
+    masks = [_mask(homes.get(number), set(near), bool(_entries(setting)), facts) for number in range(count)]
+    return masks, "fewer queues than cores: the CPUs that share memory with the interrupt's"
+
+
+def _homes(nic: Nic, facts: HostFacts) -> dict[int, int | None]:
+    fact = facts.irq.get(nic.key)
+    return {n: pinned(queue) for queue in (fact.queues if fact else []) for n in queue.rx}
+
+
+def _mask(home: int | None, near: set[int], follows: bool, facts: HostFacts) -> set[int]:
+    """The memory domain of the interrupt's CPU, without that CPU unless flows follow their readers."""
+    domain = near if home is None else topology.domain(facts, home) or near
+    return domain if follows else (domain - {home} or domain)
+
+
+def _flows(setting: Setting, fact: Queues, facts: HostFacts) -> Iterable[Step]:
+    if "flow_entries" not in setting.values:
+        return
+    if facts.softnet is None or facts.softnet.rps_sock_flow_entries is None:
+        yield skip(setting, f"{fact.ifname} flow_entries", "the kernel has no flow table")
+        return
+    entries = _entries(setting)
+    wanted = power_up(max(1, entries // len(fact.rps_cpus))) if entries else 0
+    for number, current in enumerate(fact.rps_flow_cnt):
+        if current != wanted:
+            reason = f"{entries} flows over {len(fact.rps_flow_cnt)} queues"
+            yield queue_write(setting, fact, f"rx-{number}/rps_flow_cnt", (str(current), str(wanted)), reason)

@@ -1,0 +1,76 @@
+"""Which CPUs send through which transmit queue: every CPU through the queue whose interrupt is nearest to it."""
+
+from collections.abc import Iterable, Sequence
+
+from tuners import topology
+from tuners.hostfacts import HostFacts
+from tuners.irq_affinity import pinned
+from tuners.knob import Spec, Stage, Step, queue_mask, skip
+from wire.cpulist import parse_cpulist
+from wire.facts import CpuThread, Nic, Queues
+from wire.policy import Setting
+
+NAME = "xps"
+STAGE = Stage.PLACE
+VALUES: dict[str, Spec] = {"cpus": Spec(str, "a map for every queue, or none", words=("auto", "off"))}
+
+
+def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
+    """Writes to xps_cpus of the queues whose map differs; with `auto` every online CPU is in some map."""
+    for setting in settings:
+        nic, fact = facts.nics[setting.nic], facts.queues.get(setting.nic)
+        if fact is None or fact.xps_cpus is None or len(fact.xps_cpus) < 2:
+            yield skip(setting, nic.ifname, "unsupported: it has no transmit queues to choose from")
+        elif not topology.online(facts):
+            yield skip(setting, nic.ifname, "no CPU facts")
+        else:
+            yield from _one(setting, nic, fact, facts)
+
+
+def _one(setting: Setting, nic: Nic, fact: Queues, facts: HostFacts) -> Iterable[Step]:
+    current = [set(parse_cpulist(cpus)) for cpus in fact.xps_cpus or []]
+    is_off = setting.values.get("cpus", "auto") == "off"
+    wanted = [set[int]() for _ in current] if is_off else maps(nic, len(current), facts)
+    reason = "no map" if is_off else "the CPUs nearest to the queue's interrupt"
+    for number, (before, after) in enumerate(zip(current, wanted, strict=True)):
+        if before != after:
+            yield queue_mask(setting, fact, f"tx-{number}/xps_cpus", (before, after), reason)
+
+
+def maps(nic: Nic, queues: int, facts: HostFacts) -> list[set[int]]:
+    """The CPUs of each transmit queue: its interrupt's own CPU, and the CPUs that have none of their own nearby."""
+    homes = _homes(nic, queues, facts)
+    known = topology.threads(facts)
+    found = [{home} for home in homes]
+    for cpu in sorted(set(known) - set(homes)):
+        queue = min(range(queues), key=lambda n: (_gap(known[cpu], known.get(homes[n])), len(found[n]), n))
+        found[queue].add(cpu)
+    return found
+
+
+def _homes(nic: Nic, queues: int, facts: HostFacts) -> list[int]:
+    """Each queue's completion CPU; queues whose interrupt is not pinned take the next CPUs near the NIC."""
+    fact = facts.irq.get(nic.key)
+    fixed = {n: pinned(queue) for queue in (fact.queues if fact else []) for n in queue.tx}
+    online = topology.online(facts)
+    near = [cpu for tier in topology.tiers(facts, nic, topology.housekeeping(facts) or online) for cpu in tier]
+    free = [cpu for cpu in near if cpu not in fixed.values()] or near
+    homes: list[int] = []
+    for number in range(queues):
+        cpu = fixed.get(number)
+        homes.append(cpu if cpu is not None and cpu in online else free[0])
+        free = free[1:] + free[:1] if homes[-1] == free[0] else free
+    return homes
+
+
+def _gap(cpu: CpuThread, home: CpuThread | None) -> int:
+    """0 same core, 1 same cache, 2 same node, 3 elsewhere."""
+    if home is None:
+        return 3
+    same = (
+        topology.core_of(cpu) == topology.core_of(home),
+        bool(cpu.llc) and cpu.llc == home.llc,
+        cpu.node is not None and cpu.node == home.node,
+        True,
+    )
+    return same.index(True)
