@@ -1,0 +1,152 @@
+"""The work of one transaction between its journal and its verdict: plan, guard, apply by stages, verify."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from agent import guard, journal, outcomes
+from agent.journal import Journal
+from agent.outcomes import Key
+from collectors.run import collect_facts
+from machine import Writer
+from tuners import engine, planner
+from tuners.engine import Made
+from tuners.hostfacts import HostFacts
+from tuners.registry import Stage
+from wire.facts import Fact, Irq, Nic, Queues
+from wire.policy import (
+    Change,
+    Desired,
+    EthtoolSet,
+    FileWrite,
+    Mode,
+    Outcome,
+    OutcomeStatus,
+    Reported,
+    Setting,
+    Skip,
+)
+
+FACTS = ("cpu", "numa", "nic", "ethtool", "irq", "queues", "softnet")
+_STOOD = (OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED, OutcomeStatus.YIELDED)
+
+
+class FailedError(Exception):
+    """The transaction cannot stand and has to be undone; the message is one line."""
+
+
+class Work:
+    """What one desired document comes to on this machine; `pending` is what has to be changed for it now."""
+
+    def __init__(self, writer: Writer, desired: Desired, peers: Iterable[str], earlier: Reported | None) -> None:
+        self.writer = writer
+        self._settings = desired.settings
+        self._stood = _stood(desired, earlier)
+        self._aside: dict[Key, Outcome] = {}  # refused, yielded: no part of this transaction
+        self._warned: dict[Key, list[Change]] = {}
+        self._skips: list[Skip] = []
+        self._made: list[Made] = []
+        self._facts = self.read()
+        self._path = guard.management(writer, self._facts.nics, peers)
+        self.pending = self._plan(self._facts)
+
+    def read(self) -> HostFacts:
+        """The facts that planning needs, as they are now."""
+        return HostFacts(collect_facts(self.writer, FACTS))
+
+    def ifindexes(self) -> set[int]:
+        """Interfaces that are about to be touched."""
+        keys = {change.nic for change in self.pending}
+        return {nic.ifindex for key, nic in self._facts.nics.items() if key in keys}
+
+    def _plan(self, facts: HostFacts, stage: Stage | None = None) -> list[Change]:
+        """What to change now; settings that are refused, or yield, are put aside and the rest is planned anew."""
+        while True:
+            settings = [setting for setting in self._settings if outcomes.key(setting) not in self._aside]
+            plan = planner.plan(settings, facts, stage)
+            warned = {outcomes.key(setting) for setting in settings if setting.mode is Mode.WARN}
+            changes = [change for change in plan.changes if outcomes.key(change) not in warned]
+            if not self._put_aside(changes, settings):
+                break
+        self._skips = [skip for skip in plan.skips if skip.reason != planner.LATER]
+        for change in plan.changes:
+            if outcomes.key(change) in warned:
+                self._warned.setdefault(outcomes.key(change), []).append(change)
+        done = {_place(made.change) for made in self._made if made.status is OutcomeStatus.UNSUPPORTED}
+        return [change for change in changes if _place(change) not in done]
+
+    def _put_aside(self, changes: Sequence[Change], settings: Sequence[Setting]) -> bool:
+        refused = guard.refused(changes, settings, self._path)
+        differs = {outcomes.key(change) for change in changes}
+        found = False
+        for setting in settings:
+            key = outcomes.key(setting)
+            if key in refused:
+                self._aside[key] = outcomes.of_setting(setting, OutcomeStatus.REFUSED, refused[key])
+            elif setting.mode is Mode.YIELD and key in differs & self._stood:
+                why = "somebody else changed it after it was applied"
+                self._aside[key] = outcomes.of_setting(setting, OutcomeStatus.YIELDED, why)
+            else:
+                continue
+            found = True
+        return found
+
+    def apply(self, log: Journal, stop: Callable[[], str]) -> None:
+        """Apply by stages and verify that nothing is left to do; raises FailedError, MachineError, JournalError."""
+        for stage in Stage:
+            if not self._stage(stage, log, stop):
+                self._stage(stage, log, stop, last=True)
+        if left := self._plan(self.read()):
+            raise FailedError(f"did not stay: {', '.join(change.target for change in left[:5])}")
+
+    def _stage(self, stage: Stage, log: Journal, stop: Callable[[], str], *, last: bool = False) -> bool:
+        """Plan on fresh facts, journal, apply; False when a value changed meanwhile, so that a new plan may help."""
+        facts = self.read()
+        changes = self._plan(facts, stage)
+        if not changes:
+            return True
+        staged = _staged(changes, facts)
+        log.append(staged)
+        made = engine.apply(self.writer, changes, facts.nics, stop)
+        if made[-1].stale and not last:
+            self._made += made[:-1]
+            return False
+        self._made += made
+        if made[-1].status is OutcomeStatus.FAILED:
+            raise FailedError(made[-1].reason)
+        if staged.reshaped:  # surviving queues keep what nobody asked to change
+            irqs = [fact for fact in collect_facts(self.writer, ("irq",)) if isinstance(fact, Irq)]
+            engine.restore(self.writer, staged.before, staged.reshaped, irqs)
+        return True
+
+    def results(self, undone: Sequence[Outcome] = ()) -> list[Outcome]:
+        """One outcome per setting, and per host-wide change a setting brought along."""
+        parts = [outcomes.of_setting(setting, OutcomeStatus.UNCHANGED) for setting in self._settings]
+        parts += map(outcomes.of_skip, self._skips)
+        parts += self._aside.values()
+        for changes in self._warned.values():
+            parts += [outcomes.of_change(change, OutcomeStatus.WARNED) for change in changes]
+        failed = [made for made in self._made if made.status is OutcomeStatus.FAILED]
+        for made in failed if undone else self._made:
+            parts.append(outcomes.of_change(made.change, made.status, made.reason))
+        return outcomes.merged([*parts, *undone])
+
+
+def _stood(desired: Desired, earlier: Reported | None) -> set[Key]:
+    """Settings of this very document that were in force when it was last reported on."""
+    if earlier is None or (earlier.generation, earlier.hash) != (desired.generation, desired.hash):
+        return set()
+    return {outcomes.key(one) for one in earlier.outcomes if one.status in _STOOD}
+
+
+def _place(change: Change) -> tuple[object, ...]:
+    """Where a change writes, whatever it writes."""
+    op = change.op
+    if isinstance(op, FileWrite):
+        return (op.path, op.ifindex)
+    return (op.message, op.ifindex, *sorted(op.after)) if isinstance(op, EthtoolSet) else ("irqbalance",)
+
+
+def _staged(changes: list[Change], facts: HostFacts) -> journal.Staged:
+    keys = {change.nic for change in changes if change.nic}
+    before: list[Fact] = [fact for fact in facts.all() if isinstance(fact, (Nic, Queues, Irq)) and fact.key in keys]
+    reshaped = {change.nic for change in changes if isinstance(change.op, EthtoolSet)}
+    return journal.Staged(changes=changes, before=before, reshaped=sorted(reshaped & keys))

@@ -1,0 +1,293 @@
+"""Applies planned changes through a Writer, and undoes them: the only tuner module that touches a machine.
+
+Every write is preceded by a look at the interface (same index, same hardware) and at the value (still what the plan
+says), and followed by reading back. What a driver or the kernel will not do is "unsupported", not a failure.
+"""
+
+import errno
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from machine import Machine, MachineError, NotPresentError, UnsupportedError, Writer, ethtool, irqbalance, rtnl
+from tuners import rounding
+from wire.cpulist import format_cpumask, parse_cpulist, parse_cpumask
+from wire.facts import Fact, Irq, Nic, Queue, Queues
+from wire.policy import Change, EthtoolSet, FileWrite, IrqBan, Op, OutcomeStatus, Value, Values, inverse
+
+TRIES = 6
+PAUSE_S = 0.2
+_IRQ = "/proc/irq/"
+
+Nics = Mapping[str, Nic]  # by key
+
+
+class GoneError(NotPresentError):
+    """The interface is no longer there, or its index is another device now."""
+
+
+class StaleError(MachineError):
+    """The value is no longer what the plan started from: somebody else changed it."""
+
+
+class TakenError(MachineError):
+    """The kernel took the write, and reads back something else."""
+
+
+class Made(NamedTuple):
+    """What came of one change."""
+
+    change: Change
+    status: OutcomeStatus
+    reason: str = ""
+    stale: bool = False  # failed because somebody else changed the value meanwhile: a new plan helps
+
+
+def key_by(facts: Sequence[Fact]) -> dict[str, Nic]:
+    """The NIC facts by their key."""
+    return {fact.key: fact for fact in facts if isinstance(fact, Nic)}
+
+
+def locate(machine: Machine, ifindex: int, nic: Nic | None) -> str:
+    """The interface's present name; raises GoneError when the index is nobody's or another device's."""
+    try:
+        link = rtnl.read_link(machine, ifindex)
+    except NotPresentError:
+        raise GoneError(f"interface {nic.ifname if nic else ''} (index {ifindex}) is gone") from None
+    if nic and nic.perm_mac and link.perm_mac and nic.perm_mac != link.perm_mac:
+        raise GoneError(f"{link.ifname} (index {ifindex}) is another device: {link.perm_mac}, not {nic.perm_mac}")
+    if nic and nic.driver and (driver := _driver(machine, link.ifname)) != nic.driver:
+        raise GoneError(f"{link.ifname} (index {ifindex}) has driver {driver or 'none'}, not {nic.driver}")
+    return link.ifname
+
+
+def _driver(machine: Machine, ifname: str) -> str:
+    try:
+        return machine.target(f"/sys/class/net/{ifname}/device/driver").rpartition("/")[2]
+    except NotPresentError:
+        return ""
+
+
+def _features(machine: Machine, ifindex: int) -> Values:
+    return dict(ethtool.read_features(machine, ifindex)[0])
+
+
+_READERS: dict[str, Callable[[Machine, int], Mapping[str, Value]]] = {
+    "channels": ethtool.read_channels,
+    "rings": ethtool.read_rings,
+    "coalesce": ethtool.read_coalesce,
+    "features": _features,
+}
+
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "smp_affinity_list": parse_cpulist,
+    "rps_cpus": parse_cpumask,
+    "xps_cpus": parse_cpumask,
+    "rps_flow_cnt": int,
+    "rps_sock_flow_entries": int,
+}
+
+
+def _bound(machine: Machine, op: Op, nic: Nic | None) -> Op:
+    """The op with the interface's present name in it."""
+    if isinstance(op, IrqBan) or not op.ifindex:
+        return op
+    ifname = locate(machine, op.ifindex, nic)
+    if isinstance(op, EthtoolSet):
+        return EthtoolSet(op.ifindex, ifname, op.message, op.before, op.after)
+    return FileWrite(op.path.replace("{ifname}", ifname), op.before, op.after, op.ifindex)
+
+
+def _holds(machine: Machine, op: Op, *, driver: str | None = None) -> bool:
+    """True when the machine has the op's `after`; with `driver`, when it has what that driver makes of it."""
+    match op:
+        case FileWrite():
+            return _file_holds(machine.read(op.path), op, rounded=driver is not None)
+        case EthtoolSet():
+            now = _READERS[op.message](machine, op.ifindex)
+            return all(name in now and _stands(op.message, driver, now[name], op.after[name]) for name in op.after)
+        case IrqBan():
+            return balanced(machine) == sorted(op.after)
+
+
+def _stands(message: str, driver: str | None, now: Value, wanted: Value) -> bool:
+    if driver is None or not isinstance(now, int) or not isinstance(wanted, int):
+        return now == wanted
+    if message == "rings":
+        return rounding.ring_stands(driver, now, wanted)
+    return rounding.coalesce_stands(now, wanted) if message == "coalesce" else now == wanted
+
+
+def _file_holds(text: str, op: FileWrite, *, rounded: bool) -> bool:
+    parser = _PARSERS.get(op.path.rpartition("/")[2], str)
+    try:
+        wanted, now = parser(op.after), parser(text)
+    except ValueError:
+        return text == op.after
+    return wanted == now or (rounded and isinstance(wanted, int) and wanted > 0 and now == rounding.power_up(wanted))
+
+
+def _put(writer: Writer, op: Op) -> None:
+    match op:
+        case FileWrite():
+            writer.write(op.path, op.after)
+        case EthtoolSet():
+            writer.ethtool_set(op.ifindex, op.message, op.after)
+        case IrqBan():
+            writer.irqbalance_ban(op.after)
+
+
+def _retry(action: Callable[[], None]) -> None:
+    """Run `action` again, a bounded number of times, while it says that a retry may help."""
+    for _ in range(TRIES - 1):
+        try:
+            action()
+        except MachineError as error:
+            if not error.retry:
+                raise
+            time.sleep(PAUSE_S)
+        else:
+            return
+    action()
+
+
+def ensure(writer: Writer, op: Op, nic: Nic | None) -> bool:
+    """Bring the machine to the op's `after`; False when it already was there. Raises MachineError."""
+    if _holds(writer, _bound(writer, op, nic)):
+        return False
+    _retry(lambda: _put(writer, _bound(writer, op, nic)))
+    if not _holds(writer, _bound(writer, op, nic), driver=nic.driver if nic else ""):
+        raise TakenError("the write was taken, but another value reads back")
+    return True
+
+
+def _unsupported(op: Op, error: MachineError) -> str:
+    """Why this error means that the machine does not do that; "" when it is a failure."""
+    if isinstance(error, UnsupportedError):
+        return str(error)
+    if isinstance(op, FileWrite) and op.path.startswith(_IRQ):
+        return _IRQ_ERRORS.get(error.code, "")
+    return ""
+
+
+_IRQ_ERRORS = {
+    errno.EIO: "the kernel manages this interrupt itself",
+    errno.EPERM: "the kernel manages this interrupt itself",
+    errno.ENOSPC: "these CPUs have no interrupt vector left",
+}
+
+
+def apply_change(writer: Writer, change: Change, nics: Nics) -> Made:
+    """Make one change; never raises MachineError, `status` and `reason` say what came of it."""
+    nic = nics.get(change.nic)
+    try:
+        if not _holds(writer, _bound(writer, inverse(change.op), nic)):
+            if _holds(writer, _bound(writer, change.op, nic)):
+                return Made(change, OutcomeStatus.UNCHANGED)
+            raise StaleError("somebody else changed the value after it was read")
+        ensure(writer, change.op, nic)
+    except MachineError as error:
+        if why := _unsupported(change.op, error):
+            return Made(change, OutcomeStatus.UNSUPPORTED, why)
+        return Made(change, OutcomeStatus.FAILED, f"{change.target}: {error}", isinstance(error, StaleError))
+    return Made(change, OutcomeStatus.APPLIED)
+
+
+def apply(writer: Writer, changes: Sequence[Change], nics: Nics, stop: Callable[[], str] = str) -> list[Made]:
+    """Make the changes in order, up to the first failure or until `stop()` gives a reason (reported as a failure)."""
+    made: list[Made] = []
+    for change in changes:
+        if why := stop():
+            made.append(Made(change, OutcomeStatus.FAILED, why))
+            break
+        made.append(apply_change(writer, change, nics))
+        if made[-1].status is OutcomeStatus.FAILED:
+            break
+    return made
+
+
+def undo(writer: Writer, changes: Sequence[Change], nics: Nics, irqs: Sequence[Irq]) -> list[Made]:
+    """Bring every value back to its `before`, last change first; `irqs` are the interrupts as they are now.
+
+    Whether a change was ever made does not matter. A device, queue or interrupt that is gone took its settings with it.
+    """
+    theirs = {irq.key: {queue.irq for queue in irq.queues} for irq in irqs}
+    return [_undo(writer, change, nics.get(change.nic), theirs) for change in reversed(changes)]
+
+
+def _undo(writer: Writer, change: Change, nic: Nic | None, irqs: Mapping[str, set[int]]) -> Made:
+    op = inverse(change.op)
+    if isinstance(op, FileWrite) and op.path.startswith(_IRQ) and change.nic:
+        number = _number(op)
+        if number not in irqs.get(change.nic, set()):
+            return Made(change, OutcomeStatus.UNCHANGED, f"interrupt {number} is no longer of this interface")
+    try:
+        written = ensure(writer, op, nic)
+    except MachineError as error:
+        if _took_it_along(op, error):
+            return Made(change, OutcomeStatus.UNCHANGED, str(error))
+        return Made(change, OutcomeStatus.FAILED, f"{change.target}: cannot be undone: {error}")
+    return Made(change, OutcomeStatus.REVERTED if written else OutcomeStatus.UNCHANGED)
+
+
+def _took_it_along(op: Op, error: MachineError) -> bool:
+    """True when there is nothing left to undo: device, queue or irqbalance is gone, or the kernel rules that IRQ."""
+    if isinstance(error, GoneError):
+        return True
+    if isinstance(error, UnsupportedError):
+        return isinstance(op, FileWrite) and op.path.startswith(_IRQ)
+    return isinstance(error, NotPresentError) and not isinstance(op, EthtoolSet)
+
+
+def _number(op: FileWrite) -> int:
+    return int(op.path.removeprefix(_IRQ).partition("/")[0])
+
+
+def restore(writer: Writer, before: Sequence[Fact], reshaped: Sequence[str], irqs: Sequence[Irq]) -> list[Made]:
+    """Give recreated queues their steering back: RPS, flow counts, XPS and interrupt affinity, by queue id."""
+    nics = key_by(before)
+    made = [_undo(writer, change, nics.get(change.nic), {}) for change in _steering(before, set(reshaped))]
+    now = {irq.key: irq for irq in irqs}
+    for fact in before:
+        if isinstance(fact, Irq) and fact.key in reshaped and fact.key in now:
+            affinity = _affinity(fact, now[fact.key])
+            made += [_undo(writer, change, None, {fact.key: _numbers(change)}) for change in affinity]
+    return made
+
+
+def _steering(before: Sequence[Fact], reshaped: set[str]) -> Iterator[Change]:
+    for fact in before:
+        if isinstance(fact, Queues) and fact.key in reshaped:
+            files = [(f"rx-{n}/rps_cpus", _mask(cpus)) for n, cpus in enumerate(fact.rps_cpus)]
+            files += [(f"rx-{n}/rps_flow_cnt", str(count)) for n, count in enumerate(fact.rps_flow_cnt)]
+            files += [(f"tx-{n}/xps_cpus", _mask(cpus)) for n, cpus in enumerate(fact.xps_cpus or [])]
+            for name, text in files:
+                op = FileWrite(f"/sys/class/net/{{ifname}}/queues/{name}", text, "", fact.ifindex)
+                yield Change(knob="channels", target=f"{fact.ifname} {name}", op=op, nic=fact.key)
+
+
+def _mask(cpulist: str) -> str:
+    return format_cpumask(parse_cpulist(cpulist))
+
+
+def _serves(queue: Queue) -> tuple[object, ...]:
+    return (*queue.rx, "/", *queue.tx) if queue.rx or queue.tx else (queue.name,)
+
+
+def _affinity(before: Irq, now: Irq) -> Iterator[Change]:
+    """Changes whose `before` is the old affinity of the interrupt that serves the same queues today."""
+    numbers = {_serves(queue): queue for queue in now.queues}
+    for queue in before.queues:
+        today = numbers.get(_serves(queue))
+        if today and queue.cpus and not queue.managed:
+            op = FileWrite(f"{_IRQ}{today.irq}/smp_affinity_list", queue.cpus, today.cpus)
+            yield Change(knob="channels", target=f"irq {today.irq} ({before.ifname})", op=op, nic=before.key)
+
+
+def _numbers(change: Change) -> set[int]:
+    return {_number(change.op)} if isinstance(change.op, FileWrite) else set()
+
+
+def balanced(machine: Machine) -> list[int]:
+    """The interrupts a running irqbalance keeps its hands off, sorted; raises NotPresentError when none runs."""
+    return sorted(irqbalance.parse_setup(machine.irqbalance("setup")).banned_irqs)
