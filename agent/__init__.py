@@ -1,0 +1,1 @@
+"""What runs on every server: the resident agent, its transactions and their dead-man, and the command line."""
