@@ -39,7 +39,6 @@ PSUTIL = frozenset(
         "sensors_fans",
         "sensors_temperatures",
         "swap_memory",
-        "users",
         "virtual_memory",
     }
 )

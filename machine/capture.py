@@ -1,0 +1,208 @@
+"""A machine on file: `Recording` writes down what is asked of a machine, `Captured` answers from that."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from machine import Machine, MachineError, NotPresentError, Reply, UnsupportedError, ethtool_patch
+from machine.irqbalance import ban_request, parse_setup
+from machine.redact import redact as redacted
+from machine.tape import Body, Call, Tape, format_tape, fresh, parse_tape
+from wire.policy import Values
+
+_STRIPPED = " \t\r\n\0"
+_FOLLOWERS = {"smp_affinity_list": "effective_affinity_list"}  # what the kernel changes along with a file
+
+
+def _netlink_call(protocol: tuple[str, ...], payload: bytes, *, dump: bool) -> Call:
+    return (*protocol, "dump" if dump else "get", payload.hex() or "-")
+
+
+class Recording:
+    """Passes every call on to `machine` and keeps the last reply, errors too."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.tape: Tape = {}
+
+    def dump(self, *, redact: bool = True) -> str:
+        """The capture's text; redacted it names no MAC, serial number, UUID, host name or IP address of the machine."""
+        return format_tape(redacted(self.tape) if redact else self.tape)
+
+    def _keep(self, call: Call, ask: Callable[[], Any], body: Callable[[Any], Body]) -> Any:
+        try:
+            reply = ask()
+        except MachineError as error:
+            self.tape[call] = fresh(error)
+            raise
+        self.tape[call] = body(reply)
+        return reply
+
+    def read(self, path: str) -> str:
+        """As `Machine.read`."""
+        return self.read_bytes(path).decode(errors="replace").strip(_STRIPPED)
+
+    def read_bytes(self, path: str) -> bytes:
+        """As `Machine.read_bytes`."""
+        content: bytes = self._keep(("file", path), lambda: self.machine.read_bytes(path), bytes)
+        return content
+
+    def names(self, path: str) -> list[str]:
+        """As `Machine.names`."""
+        found: list[str] = self._keep(("names", path), lambda: self.machine.names(path), _lines)
+        return found
+
+    def target(self, path: str) -> str:
+        """As `Machine.target`."""
+        says: str = self._keep(("link", path), lambda: self.machine.target(path), str.encode)
+        return says
+
+    def resolve(self, path: str) -> str:
+        """As `Machine.resolve`."""
+        real: str = self._keep(("path", path), lambda: self.machine.resolve(path), str.encode)
+        return real
+
+    def rtnl(self, kind: int, payload: bytes, *, dump: bool = False) -> list[Reply]:
+        """As `Machine.rtnl`."""
+        call = _netlink_call(("rtnl", str(kind)), payload, dump=dump)
+        replies: list[Reply] = self._keep(call, lambda: self.machine.rtnl(kind, payload, dump=dump), list)
+        return replies
+
+    def genl(self, family: str, command: int, payload: bytes, *, dump: bool = False) -> list[Reply]:
+        """As `Machine.genl`."""
+        call = _netlink_call(("genl", family, str(command)), payload, dump=dump)
+        replies: list[Reply] = self._keep(call, lambda: self.machine.genl(family, command, payload, dump=dump), list)
+        return replies
+
+    def ethtool_ioctl(self, ifname: str, request: bytes, size: int) -> bytes:
+        """As `Machine.ethtool_ioctl`."""
+        call = ("ioctl", ifname, str(size), request.hex())
+        reply: bytes = self._keep(call, lambda: self.machine.ethtool_ioctl(ifname, request, size), _without_padding)
+        return reply
+
+    def psutil(self, function: str) -> Any:
+        """As `Machine.psutil`."""
+        return self._keep(("psutil", function), lambda: self.machine.psutil(function), _json)
+
+    def irqbalance(self, request: str) -> str:
+        """As `Machine.irqbalance`."""
+        answer: str = self._keep(("irqbalance", request), lambda: self.machine.irqbalance(request), str.encode)
+        return answer
+
+
+class Captured:
+    """A recorded machine from a capture's text or its path; what was not recorded is not present.
+
+    It is a Writer as well: writes change what it answers from then on, in memory. Ethtool sets are refused as a driver
+    would: above the limit, an unknown name, a fixed feature. Raises MachineError for a damaged capture.
+    """
+
+    def __init__(self, source: str | os.PathLike[str]) -> None:
+        self.tape = parse_tape(source if isinstance(source, str) and "\n" in source else _load(source))
+
+    def _body(self, call: Call) -> Body:
+        body = self.tape.get(call)
+        if body is None:
+            raise NotPresentError(f"{' '.join(call)[:200]}: not in the capture")
+        if isinstance(body, MachineError):
+            raise fresh(body)
+        return body
+
+    def _bytes(self, *call: str) -> bytes:
+        body = self._body(call)
+        return body if isinstance(body, bytes) else b""
+
+    def _replies(self, call: Call) -> list[Reply]:
+        body = self._body(call)
+        return list(body) if isinstance(body, list) else []
+
+    def read(self, path: str) -> str:
+        """As `Machine.read`."""
+        return self.read_bytes(path).decode(errors="replace").strip(_STRIPPED)
+
+    def read_bytes(self, path: str) -> bytes:
+        """As `Machine.read_bytes`."""
+        return self._bytes("file", path)
+
+    def names(self, path: str) -> list[str]:
+        """As `Machine.names`."""
+        listed = self._bytes("names", path).decode()
+        return listed.split("\n") if listed else []
+
+    def target(self, path: str) -> str:
+        """As `Machine.target`."""
+        return self._bytes("link", path).decode()
+
+    def resolve(self, path: str) -> str:
+        """As `Machine.resolve`."""
+        return self._bytes("path", path).decode()
+
+    def rtnl(self, kind: int, payload: bytes, *, dump: bool = False) -> list[Reply]:
+        """As `Machine.rtnl`."""
+        return self._replies(_netlink_call(("rtnl", str(kind)), payload, dump=dump))
+
+    def genl(self, family: str, command: int, payload: bytes, *, dump: bool = False) -> list[Reply]:
+        """As `Machine.genl`."""
+        return self._replies(_netlink_call(("genl", family, str(command)), payload, dump=dump))
+
+    def ethtool_ioctl(self, ifname: str, request: bytes, size: int) -> bytes:
+        """As `Machine.ethtool_ioctl`."""
+        return self._bytes("ioctl", ifname, str(size), request.hex()).ljust(size, b"\0")
+
+    def psutil(self, function: str) -> Any:
+        """As `Machine.psutil`."""
+        return json.loads(self._bytes("psutil", function))
+
+    def irqbalance(self, request: str) -> str:
+        """As `Machine.irqbalance`."""
+        return self._bytes("irqbalance", request).decode()
+
+    def write(self, path: str, text: str) -> None:
+        """Change a recorded file, in memory; raises NotPresentError when it was not recorded."""
+        self._body(("file", path))
+        folder, _, name = path.rpartition("/")
+        for changed in (name, _FOLLOWERS.get(name, name)):
+            if isinstance(self.tape.get(("file", f"{folder}/{changed}")), bytes):
+                self.tape["file", f"{folder}/{changed}"] = text.encode()
+
+    def ethtool_set(self, ifindex: int, message: str, values: Values) -> None:
+        """Change the recorded replies of one NIC, in memory; queues and IRQs stay as they are. Raises MachineError."""
+        if message not in ethtool_patch.COMMANDS:
+            raise MachineError(f"ethtool has no message {message!r} to set")
+        changed: Tape = {}
+        for call, body in self.tape.items():
+            if call[:3] == ("genl", "ethtool", str(ethtool_patch.COMMANDS[message])) and isinstance(body, list):
+                replies = [ethtool_patch.patch(reply, ifindex, message, values) for reply in body]
+                if replies != body or any(ethtool_patch.is_about(reply, ifindex) for reply in body):
+                    changed[call] = replies
+        if not changed:
+            raise UnsupportedError(f"set {message} of interface {ifindex}: not in the capture")
+        self.tape.update(changed)
+
+    def irqbalance_ban(self, irqs: list[int]) -> None:
+        """Change the recorded set-up of irqbalance, in memory; raises NotPresentError when none ran."""
+        ban_request(irqs)
+        setup = parse_setup(self.irqbalance("setup"))
+        banned = "".join(f"IRQ {irq} LOAD 0 DIFF 0 CLASS 0 " for irq in sorted(set(irqs)))
+        self.tape["irqbalance", "setup"] = f"SLEEP {setup.sleep_s} {banned}BANNED {setup.banned_cpus}".encode()
+
+
+def _load(path: str | os.PathLike[str]) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MachineError(f"capture {os.fspath(path)}: {error}") from None
+
+
+def _lines(names: list[str]) -> bytes:
+    return "\n".join(names).encode(errors="replace")
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _without_padding(reply: bytes) -> bytes:
+    return reply.rstrip(b"\0")

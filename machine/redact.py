@@ -1,0 +1,173 @@
+"""Takes out of a recorded machine what names it and its addresses, in the same way wherever it stands."""
+
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator
+
+from machine import MachineError, NotPresentError, Reply, nla
+from machine.disguise import Disguise
+from machine.tape import Body, Call, Tape
+
+_SECRET_FILES = re.compile(
+    r".*/(product_serial|board_serial|chassis_serial|\w*asset_tag|product_uuid|serial|serial_number|unique_id|uuid"
+    r"|machine-id|boot_id|hostname|domainname|wwid|wwn|nguid|eui|node_guid|sys_image_guid|node_desc|phys_switch_id"
+    r"|phys_port_id)"
+)
+_LEFT_OUT = re.compile(r"/sys/firmware/dmi/tables/.*|.*/vpd[^/]*|.*/eeprom")  # bytes that may hold serial numbers
+_VERSIONS = re.compile(r".*/[^/]*(version|firmware|bios|modalias)[^/]*")  # four numbers there are no address
+_PLACEHOLDERS = re.compile(
+    r"(?i)none|n/?a|null|unknown|not specified|not present|localhost|\(none\)|default string|to be filled.*"
+    r"|system serial number|.*asset.?tag.*|[0 .x:-]+|0?123456789|1234567890"
+)
+_PAIRS = re.compile(r"(?i)(?<![0-9a-f:-])[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4,18}(?![0-9a-f:-])")
+_UUID = re.compile(r"(?i)(?<![0-9a-f-])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f-])")
+_IP = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:]|\.\d)")
+_HEX = re.compile(r"(?:[0-9a-f]{2})+")
+_MIN_SECRET = 4
+_COMMON_ZEROS = 4  # a MAC with so many of them looks like numbers, it is changed only where it must be a MAC
+_EDGES = " \t\r\n\0"
+
+_NEWLINK = 16
+_LINK_MACS = (1, 2, 54)  # IFLA_ADDRESS, IFLA_BROADCAST, IFLA_PERM_ADDRESS
+_ADDRESSED = {  # rtnl message: length of its header, attributes with IP addresses
+    20: (8, (1, 2, 4, 5, 7)),  # RTM_NEWADDR: IFA_ADDRESS, LOCAL, BROADCAST, ANYCAST, MULTICAST
+    24: (12, (1, 2, 5, 7)),  # RTM_NEWROUTE: RTA_DST, SRC, GATEWAY, PREFSRC
+    26: (12, (1, 2, 5, 7)),  # RTM_GETROUTE
+}
+_ROUTES = (24, 26)
+_MULTIPATH, _VIA = 9, 18
+
+
+def redact(tape: Tape, salt: bytes = b"") -> Tape:
+    """The tape with stand-ins for MACs, serial numbers, UUIDs, host names and IP addresses; opaque files go."""
+    redaction = _Redaction(tape, Disguise(salt or os.urandom(16)))
+    return {redaction.call(call): redaction.body(call, tape[call]) for call in tape}
+
+
+class _Redaction:
+    def __init__(self, tape: Tape, disguise: Disguise) -> None:
+        self.disguise = disguise
+        self.macs = {mac for mac in _macs(tape) if mac != disguise.mac(mac)}
+        words = sorted(set(_words(tape)), key=len, reverse=True)
+        self.spoken = _any_of(words, "[A-Za-z0-9]")
+        self.spoken_bytes = re.compile(self.spoken.pattern.encode())
+        self.bare = _any_of([mac.hex() for mac in self.macs], "[0-9a-fA-F]")
+
+    def call(self, call: Call) -> Call:
+        if call[0] == "rtnl" and _HEX.fullmatch(call[3]):
+            return (*call[:3], self.rtnl(int(call[1]), bytes.fromhex(call[3])).hex())
+        if call[0] in ("genl", "ioctl"):
+            return (*call[:-1], self.binary(bytes.fromhex(call[-1])).hex() if _HEX.fullmatch(call[-1]) else call[-1])
+        return tuple(self.names(part) for part in call)
+
+    def body(self, call: Call, body: Body) -> Body:
+        if isinstance(body, MachineError):
+            again = type(body)(self.text(str(body)))
+            again.code = body.code
+            return again
+        if isinstance(body, list):
+            if call[0] == "rtnl":
+                return [Reply(reply.kind, self.rtnl(reply.kind, reply.payload)) for reply in body]
+            return [Reply(reply.kind, self.binary(reply.payload)) for reply in body]
+        if call[0] == "file" and _LEFT_OUT.fullmatch(call[1]):
+            return NotPresentError(f"{call[1]}: left out of a redacted capture")
+        return self.content(call, body)
+
+    def content(self, call: Call, body: bytes) -> bytes:
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            return self.binary(body)
+        path = call[1] if call[0] == "file" else ""
+        if _SECRET_FILES.fullmatch(path) and len(text.strip(_EDGES)) < _MIN_SECRET:
+            return self.disguise.word(text).encode()
+        return (self.names(text) if _VERSIONS.fullmatch(path) else self.text(text)).encode()
+
+    def text(self, text: str) -> str:
+        """Every kind of secret."""
+        return _IP.sub(lambda match: self.disguise.ip_text(match[0]), self.names(text))
+
+    def names(self, text: str) -> str:
+        """All but IP addresses."""
+        text = self.spoken.sub(lambda match: self.disguise.word(match[0]), text)
+        text = _UUID.sub(lambda match: self.disguise.word(match[0]), text)
+        text = _PAIRS.sub(lambda match: self.mac_text(match[0], match[1]), text)
+        return self.bare.sub(lambda match: self.mac_text(match[0], ""), text)
+
+    def mac_text(self, text: str, between: str) -> str:
+        changed = self.disguise.mac(bytes.fromhex(text.replace(between, "") if between else text))
+        spelled = changed.hex(between) if between else changed.hex()
+        return spelled if text == text.lower() else spelled.upper()
+
+    def binary(self, payload: bytes) -> bytes:
+        for mac in self.macs:
+            if mac.count(0) < _COMMON_ZEROS:
+                payload = payload.replace(mac, self.disguise.mac(mac))
+        return self.spoken_bytes.sub(lambda match: self.disguise.word(match[0].decode()).encode(), payload)
+
+    def rtnl(self, kind: int, payload: bytes) -> bytes:
+        if kind == _NEWLINK:
+            return payload[:16] + b"".join(nla.attr(at, self.link(at, value)) for at, value in nla.items(payload, 16))
+        if kind not in _ADDRESSED:
+            return self.binary(payload)
+        size, holders = _ADDRESSED[kind]
+        return payload[:size] + self.attributes(payload, size, holders, hops=kind in _ROUTES)
+
+    def link(self, kind: int, value: bytes) -> bytes:
+        return self.disguise.mac(value) if kind in _LINK_MACS else self.binary(value)
+
+    def attributes(self, payload: bytes, offset: int, holders: tuple[int, ...], *, hops: bool) -> bytes:
+        changed = b""
+        for kind, value in nla.items(payload, offset):
+            if kind in holders:
+                value = self.packed(value)  # noqa: PLW2901 - the value that is written
+            elif hops and kind == _VIA:
+                value = value[:2] + self.packed(value[2:])  # noqa: PLW2901
+            elif hops and kind == _MULTIPATH:
+                value = b"".join(self.hop(hop, holders) for hop in _hops(value))  # noqa: PLW2901
+            changed += nla.attr(kind, value)
+        return changed
+
+    def hop(self, hop: bytes, holders: tuple[int, ...]) -> bytes:
+        return hop[:8] + self.attributes(hop, 8, holders, hops=True)
+
+    def packed(self, address: bytes) -> bytes:
+        change = {4: self.disguise.ipv4, 16: self.disguise.ipv6}.get(len(address))
+        return change(address) if change else address
+
+
+def _hops(nested: bytes) -> Iterator[bytes]:
+    while len(nested) >= 8:
+        (size,) = struct.unpack_from("=H", nested)
+        if size < 8:
+            raise MachineError(f"next hop of {size} bytes is too short")
+        yield nested[:size]
+        nested = nested[(size + 3) & ~3 :]
+
+
+def _any_of(words: Iterable[str], letters: str) -> re.Pattern[str]:
+    """A pattern for the words that stand free of such letters; for no words one that matches nothing."""
+    choices = "|".join(re.escape(word) for word in words) or "(?!)"
+    return re.compile(f"(?i)(?<!{letters})(?:{choices})(?!{letters})")
+
+
+def _macs(tape: Tape) -> Iterator[bytes]:
+    """Hardware addresses of links, and those that texts spell out."""
+    for call, body in tape.items():
+        if isinstance(body, bytes):
+            pairs: Iterator[re.Match[str]] = _PAIRS.finditer(body.decode(errors="replace"))
+            yield from (bytes.fromhex(match[0].replace(match[1], "")) for match in pairs)
+        elif isinstance(body, list) and call[0] == "rtnl":
+            links = (reply.payload for reply in body if reply.kind == _NEWLINK)
+            found = (pair for link in links for pair in nla.items(link, 16))
+            yield from (value for kind, value in found if kind in _LINK_MACS and len(value) >= 6)
+
+
+def _words(tape: Tape) -> Iterator[str]:
+    """The contents of files that name the machine; of a host name its first part too."""
+    for call, body in tape.items():
+        if call[0] == "file" and isinstance(body, bytes) and _SECRET_FILES.fullmatch(call[1]):
+            text = body.decode(errors="replace").strip(_EDGES)
+            parts = {text, text.split(".")[0]} if call[1].endswith("name") else {text}
+            yield from (part for part in parts if len(part) >= _MIN_SECRET and not _PLACEHOLDERS.fullmatch(part))
