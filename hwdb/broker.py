@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 START_S = 20.0
+STOP_S = 2.0
 
 
 class BrokerError(Exception):
@@ -159,6 +160,8 @@ class Amqtt:
 
     def start(self) -> None:
         """Run it in a thread and wait until it listens; raises BrokerError."""
+        self._up.clear()
+        self._error = ""
         self._thread = threading.Thread(target=self._run, name="amqtt", daemon=True)
         self._thread.start()
         if not self._up.wait(START_S) or self._error:
@@ -181,36 +184,48 @@ class Amqtt:
 
         try:
             asyncio.run(self._serve())
+        except OSError as error:
+            self._error = error.strerror or str(error)
         finally:
             self._up.set()
 
     async def _serve(self) -> None:
+        """amqtt speaks the protocol; listening and hanging up are ours, as its own shutdown waits for its clients."""
         import asyncio  # noqa: PLC0415
+        import contextlib  # noqa: PLC0415
         import logging  # noqa: PLC0415
 
+        from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter  # noqa: PLC0415
         from amqtt.broker import Broker as Server  # noqa: PLC0415
-        from amqtt.errors import BrokerError as ServerError  # noqa: PLC0415
 
         for noisy in ("amqtt", "transitions"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
-        self._loop = asyncio.get_running_loop()
-        self._end = asyncio.Event()
-        server = Server(_amqtt_config(self._address))
-        try:
-            await server.start()
-        except ServerError as error:
-            self._error = str(error)
-            return
-        self._up.set()
-        await self._end.wait()
-        await server.shutdown()
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        server = Server(_AMQTT_CONFIG)
+        await server.start()
+        writers: set[asyncio.StreamWriter] = set()
+
+        async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.add(writer)
+            try:
+                await server.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), "default")
+            finally:
+                writers.discard(writer)
+                writer.close()
+
+        async with await asyncio.start_server(client, *self._address):
+            self._up.set()
+            await self._end.wait()
+            for writer in writers:
+                writer.transport.abort()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.shutdown(), STOP_S)
 
 
-def _amqtt_config(address: Address) -> dict[str, object]:
-    return {
-        "listeners": {"default": {"type": "tcp", "bind": str(address)}},
-        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-    }
+_AMQTT_CONFIG: dict[str, object] = {
+    "listeners": {"default": {"type": "external"}},
+    "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+}
 
 
 def _accepts(address: Address, running: "_Running") -> bool:

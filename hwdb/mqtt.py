@@ -16,6 +16,7 @@ from hwdb.broker import Address
 
 KEEPALIVE_S = 60
 RETRY_S = (0.2, 10.0)  # first and longest wait between two attempts to connect
+BATCH_BYTES = 16_000_000  # a batch ends with the message that reaches it
 
 
 class Received:
@@ -39,9 +40,11 @@ class Connection:
         self._client: paho.Client | None = None
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._inbox: list[Received] = []
+        self._inbox_bytes = 0
         self._wait_s = RETRY_S[0]
         self._next_try = 0.0
         self.connected = False
+        self.attempts = 0
         self.connects = 0
         self.error = "not connected yet"
 
@@ -49,7 +52,7 @@ class Connection:
         """Up to `most` messages: waits `wait_s` for the first and `linger_s` after it for more; [] when none came."""
         now = time.monotonic()
         give_up, enough = now + wait_s, None
-        while len(self._inbox) < most:
+        while len(self._inbox) < most and self._inbox_bytes < BATCH_BYTES:
             self._step(max(0.0, (enough or give_up) - now))
             now = time.monotonic()
             if self._inbox and enough is None:
@@ -57,6 +60,7 @@ class Connection:
             if now >= (enough or give_up):
                 break
         batch, self._inbox = self._inbox[:most], self._inbox[most:]
+        self._inbox_bytes = sum(len(item.payload) for item in self._inbox)
         return batch
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
@@ -84,6 +88,7 @@ class Connection:
         if pause > 0:
             time.sleep(min(pause, timeout_s))
             return False
+        self.attempts += 1
         client = self._new_client()
         try:
             client.connect(*self._address, keepalive=KEEPALIVE_S)
@@ -128,4 +133,5 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:  # no topic of ours
             return
+        self._inbox_bytes += len(message.payload)
         self._inbox.append(Received(topic, bytes(message.payload), time.time_ns() // 1_000_000))

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,17 +14,11 @@ from hwdb import broker, child
 from hwdb.mqtt import Connection, Received
 
 pytestmark = pytest.mark.broker
-DEADLINE_S = 30.0
+Until = Callable[[Callable[[], object], str], None]
+Make = Callable[[str, Path], broker.Broker]
 
 
-def until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-def received(connection: Connection) -> list[Received]:
+def received(until: Until, connection: Connection) -> list[Received]:
     got: list[Received] = []
 
     def came() -> bool:
@@ -36,7 +29,7 @@ def received(connection: Connection) -> list[Received]:
     return got
 
 
-def connected(address: broker.Address, name: str) -> Connection:
+def connected(until: Until, address: broker.Address, name: str) -> Connection:
     connection = Connection(address, ["a/+"], name)
     until(lambda: connection.receive(1, 0.05, 0) == [] and connection.connected, "never connected")
     return connection
@@ -49,31 +42,21 @@ def gone(pid: int) -> bool:
         return True
 
 
-def make(kind: str, folder: Path) -> broker.Broker:
-    address = broker.Address(broker.LOOPBACK, broker.claim_port(0))
-    if kind == "amqtt":
-        return broker.Amqtt(address)
-    binary = broker.mosquitto_path()
-    if binary is None:
-        pytest.skip("mosquitto is not installed")
-    return broker.Mosquitto(binary, folder, address)
-
-
 @pytest.fixture(params=["mosquitto", "amqtt"])
-def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[broker.Broker]:
-    started = make(request.param, tmp_path / "broker")
+def running(request: pytest.FixtureRequest, tmp_path: Path, make_broker: Make) -> Iterator[broker.Broker]:
+    started = make_broker(request.param, tmp_path / "broker")
     started.start()
     yield started
     started.stop()
     assert not started.running()
 
 
-def test_a_message_comes_back_and_retained_ones_stay(running: broker.Broker) -> None:
-    one = connected(running.address, "one")
+def test_a_message_comes_back_and_retained_ones_stay(running: broker.Broker, until: Until) -> None:
+    one = connected(until, running.address, "one")
     assert one.publish("a/kept", b"x" * 100_000, retain=True)
-    got = received(one)
+    got = received(until, one)
     other = Connection(running.address, ["a/+"], "other")
-    late = received(other)
+    late = received(until, other)
     assert [(item.topic, len(item.payload)) for item in got + late] == [("a/kept", 100_000)] * 2
     one.close()
     other.close()
@@ -108,25 +91,25 @@ def test_mosquitto_that_cannot_start_says_why(tmp_path: Path) -> None:
         broker.Mosquitto(str(refusing), tmp_path / "broker", address).start()
 
 
-def test_mosquitto_keeps_retained_messages_over_a_restart(tmp_path: Path) -> None:
-    first = make("mosquitto", tmp_path / "broker")
+def test_mosquitto_keeps_retained_messages_over_a_restart(tmp_path: Path, make_broker: Make, until: Until) -> None:
+    first = make_broker("mosquitto", tmp_path / "broker")
     first.start()
-    writer = connected(first.address, "writer")
+    writer = connected(until, first.address, "writer")
     writer.publish("a/kept", b"still here", retain=True)
-    received(writer)
+    received(until, writer)
     writer.close()
     first.stop()
-    second = make("mosquitto", tmp_path / "broker")
+    second = make_broker("mosquitto", tmp_path / "broker")
     second.start()
     try:
         reader = Connection(second.address, ["a/+"], "reader")
-        assert received(reader)[0].payload == b"still here"
+        assert received(until, reader)[0].payload == b"still here"
         reader.close()
     finally:
         second.stop()
 
 
-def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path, until: Until) -> None:
     code = (
         "import sys, time; from pathlib import Path; from hwdb import child;"
         "p = child.spawn(['/bin/sleep', '600'], Path(sys.argv[1])); print(p.pid, flush=True); time.sleep(600)"
@@ -141,7 +124,7 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     until(lambda: gone(pid), "the child outlived its parent")
 
 
-def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, until: Until) -> None:
     stubborn = tmp_path / "stubborn"
     stubborn.write_text("#!/bin/sh\ntrap '' TERM\necho ready\nwhile :; do sleep 1; done\n")
     stubborn.chmod(0o755)
