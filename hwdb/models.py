@@ -83,7 +83,7 @@ host = Table(
     _text("vendor"),
     _text("product"),
     _text("cpu"),
-    _count("threads"),
+    _ms("threads"),
     _ms("memory_kb"),
     _count("nics"),  # physical
     _count("findings"),  # open

@@ -84,7 +84,7 @@ def upgrade() -> None:
         sa.Column("vendor", sa.Text(), server_default="", nullable=False),
         sa.Column("product", sa.Text(), server_default="", nullable=False),
         sa.Column("cpu", sa.Text(), server_default="", nullable=False),
-        sa.Column("threads", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("threads", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("memory_kb", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("nics", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("findings", sa.Integer(), server_default=sa.text("0"), nullable=False),

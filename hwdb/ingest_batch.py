@@ -1,0 +1,222 @@
+"""What one transaction knows and is going to write: rows read once, changed in memory, written at the end in bulk."""
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, Table, bindparam, delete, select, tuple_
+
+from hwdb import models
+from hwdb.identity import identifiers
+from hwdb.ingest_messages import Numbers, Unknown, clean
+from hwdb.ingest_rows import CollectorRow, ComponentRow, HostRow, StartRow, load, overwrite, save, save_unknown
+from hwdb.ingest_stream import Stream
+from wire.policy import Reported
+from wire.report import Ack, Birth, Fingerprint
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Conflict(NamedTuple):
+    """A birth that waits for people: see `hwdb.identity`."""
+
+    site: str
+    host_id: str
+    start: str
+    reason: str
+    other_id: str = ""
+
+
+@dataclass
+class BatchResult:
+    """What a batch came to. Acks are safe to send: the rows are committed and on disk."""
+
+    acks: list[tuple[str, Ack]] = field(default_factory=list[tuple[str, Ack]])  # (site, Ack)
+    births: list[tuple[str, Birth]] = field(default_factory=list[tuple[str, Birth]])  # admitted, to be answered
+    rebirth: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])  # (site, host_id) of unknown starts
+    conflicts: list[Conflict] = field(default_factory=list[Conflict])  # newly queued
+    dead: int = 0  # messages in the dead letters
+    unknown: int = 0  # items put aside
+    rows: int = 0  # samples, events and changed facts written
+
+
+class Known(Generic[K, V]):
+    """Rows by key, and which of them changed."""
+
+    def __init__(self, rows: Iterable[tuple[K, V]]) -> None:
+        self._rows = dict(rows)
+        self._changed: dict[K, V] = {}
+
+    def get(self, key: K) -> V | None:
+        """The row, or None."""
+        return self._rows.get(key)
+
+    def put(self, key: K, row: V) -> None:
+        """Add or change a row."""
+        self._rows[key] = self._changed[key] = row
+
+    def __iter__(self) -> Iterator[V]:
+        return iter(self._rows.values())
+
+    def changed(self) -> list[V]:
+        """The rows to write, by key: two transactions then never wait for each other in a circle."""
+        return [self._changed[key] for key in sorted(self._changed, key=repr)]
+
+
+class Batch:
+    """The state of one transaction."""
+
+    def __init__(self, conn: Connection, hosts: list[str], with_facts: list[str]) -> None:
+        self.conn = conn
+        self.result = BatchResult()
+        self.hosts = Known((row.host_id, row) for row in load(conn, HostRow, hosts, lock=True))
+        self.starts = Known(((row.host_id, row.start), row) for row in load(conn, StartRow, hosts))
+        self.streams = Known(((row.host_id, row.epoch), row) for row in load(conn, Stream, hosts))
+        self.collectors = Known(((row.host_id, row.collector), row) for row in load(conn, CollectorRow, hosts))
+        self.components: dict[str, dict[tuple[str, str], ComponentRow]] = {host_id: {} for host_id in with_facts}
+        for row in load(conn, ComponentRow, with_facts) if with_facts else []:
+            self.components[row.host_id][row.kind, row.key] = row
+        self.changed_facts: dict[tuple[str, str, str], ComponentRow] = {}
+        self.stale: set[str] = set()  # hosts whose facts changed
+        self.samples: list[tuple[str, int, Numbers]] = []  # (host_id, at_ms, numbers)
+        self.latest: dict[tuple[str, str], Numbers] = {}  # of (host_id, collector)
+        self.acks: dict[tuple[str, str], str] = {}  # (host_id, epoch) -> site
+        self.rebirth: dict[str, str] = {}
+        self._inserts: dict[str, list[dict[str, Any]]] = {}
+        self._unknown: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._identifiers: dict[str, list[tuple[str, str]]] = {}
+        self._reported: dict[str, Reported] = {}
+        self._results: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def start(self, host_id: str, start: str) -> StartRow:
+        """The row of this start, new when it was never heard of."""
+        return self.starts.get((host_id, start)) or StartRow(host_id, start)
+
+    def insert(self, table: Table, row: dict[str, Any]) -> None:
+        """Append a row at the end of the batch; rows of a table have the same columns."""
+        self._inserts.setdefault(table.name, []).append(row)
+
+    def note(self, host_id: str, at_ms: int, kind: str, text: str) -> None:
+        """An event that the inventory itself has to tell."""
+        row = {"kind": kind, "key": "", "severity": "warning", "text": clean(text), "data": "{}"}
+        self.insert(models.event, {"host_id": host_id, "at_ms": at_ms, **row})
+
+    def put_aside(self, host_id: str, unknown: Unknown, at_ms: int) -> None:
+        """Count an item that this release does not know, and keep the newest of its kind."""
+        self.result.unknown += 1
+        kind, raw = kind_of(unknown.item.raw), unknown.item.raw.decode("utf-8", "backslashreplace")
+        key = (host_id, clean(unknown.collector, 200), kind)
+        seen = self._unknown[key]["seen"] + 1 if key in self._unknown else 1
+        self._unknown[key] = {
+            **dict(zip(("host_id", "collector", "kind"), key, strict=True)),
+            **{"raw": clean(raw), "reason": clean(unknown.item.reason), "seen": seen, "at_ms": at_ms},
+        }
+
+    def same_hardware(self, birth: Birth) -> list[HostRow]:
+        """Other hosts that share a serial number or MAC with this birth, in the database and in this batch."""
+        wanted = identifiers(birth.fingerprint)
+        table = models.identifier
+        query = select(table.c.host_id).where(tuple_(table.c.part, table.c.value).in_(wanted)).distinct()
+        found = {str(row[0]) for row in self.conn.execute(query)} if wanted else set[str]()
+        found |= {host_id for host_id, parts in self._identifiers.items() if set(parts) & set(wanted)}
+        found.discard(birth.host_id)
+        absent = [host_id for host_id in sorted(found) if self.hosts.get(host_id) is None]
+        others = load(self.conn, HostRow, absent) if absent else []
+        return others + [row for row in self.hosts if row.host_id in found]
+
+    def was_rejected(self, birth: Birth) -> bool:
+        """Whether people rejected this machine under this host_id before."""
+        table = models.conflict
+        query = select(table.c.birth).where(table.c.host_id == birth.host_id, table.c.state == "rejected")
+        fingerprints = (FINGERPRINT_OF.decode(row[0]).fingerprint for row in self.conn.execute(query))
+        return any(fingerprint == birth.fingerprint for fingerprint in fingerprints)
+
+    def identify(self, host_id: str, parts: list[tuple[str, str]]) -> None:
+        """From now on this host is found by these."""
+        self._identifiers[host_id] = parts
+
+    def reported(self, host_id: str) -> tuple[int, int]:
+        """(generation, at_ms) of what this host reported last; zeros when it never did."""
+        if host_id in self._reported:
+            return self._reported[host_id].generation, self._reported[host_id].at_ms
+        table = models.reported
+        query = select(table.c.generation, table.c.at_ms).where(table.c.host_id == host_id)
+        row = self.conn.execute(query).one_or_none()
+        return (row[0], row[1]) if row else (0, 0)
+
+    def put_reported(self, told: Reported) -> None:
+        """Overwrite what this host reported."""
+        self._reported[told.host_id] = told
+
+    def put_result(self, row: dict[str, Any]) -> None:
+        """Overwrite what came of a command (all columns of `models.result`)."""
+        self._results[row["id"], row["host_id"]] = row
+
+    def flush(self) -> None:
+        """Write everything but samples."""
+        for row, rows in (
+            (HostRow, self.hosts.changed()),
+            (StartRow, self.starts.changed()),
+            (Stream, self.streams.changed()),
+            (CollectorRow, self._collectors()),
+            (ComponentRow, [self.changed_facts[key] for key in sorted(self.changed_facts)]),
+        ):
+            save(self.conn, row, rows)
+        overwrite(self.conn, models.reported, [_reported_row(self._reported[host]) for host in sorted(self._reported)])
+        overwrite(self.conn, models.result, [self._results[key] for key in sorted(self._results)])
+        save_unknown(self.conn, [self._unknown[key] for key in sorted(self._unknown)])
+        self._flush_identifiers()
+        for name, appended in self._inserts.items():
+            self.conn.execute(models.metadata.tables[name].insert(), appended)
+        self.result.rows += len(self.changed_facts) + len(self._inserts.get("event", ()))
+        self._inserts.clear()
+
+    def _collectors(self) -> list[CollectorRow]:
+        for key, numbers in self.latest.items():
+            row = self.collectors.get(key)
+            if row:
+                row.samples = msgspec.json.encode(numbers).decode()
+        return self.collectors.changed()
+
+    def _flush_identifiers(self) -> None:
+        table = models.identifier
+        if self._identifiers:
+            self.conn.execute(delete(table).where(table.c.host_id == bindparam("host")), self._owners())
+        rows = [
+            {"part": part, "value": value, "host_id": host_id}
+            for host_id, parts in sorted(self._identifiers.items())
+            for part, value in parts
+        ]
+        if rows:
+            self.conn.execute(table.insert(), rows)
+
+    def _owners(self) -> list[dict[str, str]]:
+        return [{"host": host_id} for host_id in sorted(self._identifiers)]
+
+
+class _FingerprintOf(msgspec.Struct):
+    fingerprint: Fingerprint
+
+
+class _KindOf(msgspec.Struct):
+    kind: str = ""
+
+
+FINGERPRINT_OF = msgspec.json.Decoder(_FingerprintOf)
+KIND_OF = msgspec.json.Decoder(_KindOf)
+
+
+def _reported_row(told: Reported) -> dict[str, Any]:
+    row: dict[str, Any] = {"host_id": told.host_id, "start": clean(told.start), "generation": told.generation}
+    row |= {"hash": clean(told.hash, 200), "status": told.status.value, "at_ms": told.at_ms}
+    return {**row, "document": msgspec.json.encode(told).decode()}
+
+
+def kind_of(raw: bytes) -> str:
+    """The item's own word for its kind, "" when it has none."""
+    try:
+        return clean(KIND_OF.decode(raw).kind, 80)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""

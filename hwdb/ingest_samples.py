@@ -1,0 +1,121 @@
+"""Samples into the append-only table: series ids from a cache, rows by executemany (SQLite) or COPY (PostgreSQL)."""
+
+from collections.abc import Iterable
+from itertools import chain
+from struct import Struct
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+
+from hwdb import models
+from hwdb.ingest_messages import Numbers
+
+Name = tuple[str, str]  # (metric, key)
+Ids = dict[Name, int]
+Told = tuple[str, int, Numbers]  # (host_id, at_ms, numbers)
+
+COPY = "COPY sample (series_id, at_ms, value) FROM STDIN (FORMAT BINARY)"
+COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_TAIL = b"\xff\xff"
+COPY_ROW = Struct(">hiqiqid")  # 3 fields, each with its length before it
+INSERT = "INSERT INTO sample (series_id, at_ms, value) VALUES (?, ?, ?)"
+KNOWN = select(models.series.c.host_id, models.series.c.metric, models.series.c.key, models.series.c.id).where(
+    models.series.c.host_id.in_(bindparam("hosts", expanding=True))
+)
+NEW = {
+    "sqlite": sqlite.insert(models.series).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(models.series).on_conflict_do_nothing(),
+}
+
+
+class Series:
+    """Ids of series, by host. What a transaction adds is kept only when `keep` says that it was committed."""
+
+    def __init__(self, limit: int = 1_000_000) -> None:
+        self._limit = limit  # series, about 200 bytes each
+        self._hosts: dict[str, Ids] = {}
+        self._count = 0
+        self._fresh: dict[str, Ids] = {}
+
+    def ids(self, conn: Connection, told: Iterable[Told]) -> dict[str, Ids]:
+        """Ids by host for all of these, made where they are missing."""
+        wanted: dict[str, set[Name]] = {}
+        missing: dict[str, set[Name]] = {}
+        for host_id, _, numbers in told:
+            known = self._hosts.get(host_id, {})
+            lacking = [(metric, key) for metric, key, _ in numbers if (metric, key) not in known]
+            wanted.setdefault(host_id, set())
+            if lacking:
+                missing.setdefault(host_id, set()).update(lacking)
+        self._fresh = self._read(conn, missing)
+        new = {host: names - self._fresh[host].keys() for host, names in missing.items()}
+        if any(new.values()):
+            conn.execute(NEW[conn.dialect.name], _new_rows(new))
+            self._fresh = self._read(conn, missing)
+        return {host: self._fresh.get(host) or self._hosts.get(host, {}) for host in wanted}
+
+    def _read(self, conn: Connection, hosts: Iterable[str]) -> dict[str, Ids]:
+        found: dict[str, Ids] = {host: {} for host in sorted(hosts)}
+        if found:
+            for host_id, metric, key, number in conn.execute(KNOWN, {"hosts": list(found)}):
+                found[host_id][metric, key] = number
+        return found
+
+    def forget(self) -> None:
+        """A transaction begins: what the one before it added and nobody kept was rolled back."""
+        self._fresh = {}
+
+    def keep(self) -> None:
+        """The transaction is committed: remember what it added, forget the oldest hosts above the limit."""
+        for host_id, ids in self._fresh.items():
+            self._count += len(ids) - len(self._hosts.pop(host_id, {}))
+            self._hosts[host_id] = ids
+        self._fresh = {}
+        while self._count > self._limit and len(self._hosts) > 1:
+            self._count -= len(self._hosts.pop(next(iter(self._hosts))))
+
+
+def _new_rows(new: dict[str, set[Name]]) -> list[dict[str, str]]:
+    return [
+        {"host_id": host_id, "metric": metric, "key": key}
+        for host_id, names in sorted(new.items())
+        for metric, key in sorted(names)
+    ]
+
+
+def write(conn: Connection, series: Series, told: list[Told]) -> int:
+    """Append these samples; returns how many."""
+    if not told:
+        return 0
+    ids = series.ids(conn, told)
+    if conn.dialect.name == "postgresql":
+        return _copy(conn, ids, told)
+    rows = [
+        (known[metric, key], at_ms, value)
+        for host_id, at_ms, numbers in told
+        for known in (ids[host_id],)
+        for metric, key, value in numbers
+    ]
+    conn.exec_driver_sql(INSERT, rows)
+    return len(rows)
+
+
+def _copy(conn: Connection, ids: dict[str, Ids], told: list[Told]) -> int:
+    pack = COPY_ROW.pack
+    rows = [
+        pack(3, 8, known[metric, key], 8, at_ms, 8, value)
+        for host_id, at_ms, numbers in told
+        for known in (ids[host_id],)
+        for metric, key, value in numbers
+    ]
+    data = b"".join(chain((COPY_HEAD,), rows, (COPY_TAIL,)))
+    driver: Any = conn.connection.driver_connection
+    dbapi: Any = conn.dialect.dbapi
+    try:
+        with driver.cursor() as cursor, cursor.copy(COPY) as copy:
+            copy.write(data)
+    except dbapi.Error as error:
+        raise OperationalError(COPY, None, error) from error
+    return len(rows)
