@@ -15,7 +15,7 @@ from wire.policy import Change, FileWrite, Mode, Setting
 NAME = "rps"
 STAGE = Stage.PLACE
 VALUES: dict[str, Spec] = {
-    "cpus": Spec(str, "where queues are fewer than cores, never, or over every CPU", words=("auto", "off", "all")),
+    "mode": Spec(str, "where queues are fewer than cores, never, or over every CPU", words=("auto", "off", "all")),
     "flow_entries": Spec(int, "flows of the host's RFS table, a power of two; 0 is off", 0, 1 << 22),
 }
 
@@ -46,7 +46,7 @@ def _entries(setting: Setting) -> int:
 
 
 def _masks(setting: Setting, nic: Nic, fact: Queues, facts: HostFacts) -> Iterable[Change]:
-    if "cpus" not in setting.values:
+    if "mode" not in setting.values:
         return
     wanted, reason = _wanted(setting, nic, fact, facts)
     for number, text in enumerate(fact.rps_cpus):
@@ -58,10 +58,10 @@ def _masks(setting: Setting, nic: Nic, fact: Queues, facts: HostFacts) -> Iterab
 def _wanted(setting: Setting, nic: Nic, fact: Queues, facts: HostFacts) -> tuple[list[set[int]], str]:
     count = len(fact.rps_cpus)
     near = topology.local(facts, nic)
-    if setting.values["cpus"] == "all":
+    if setting.values["mode"] == "all":
         return [topology.housekeeping(facts)] * count, "every housekeeping CPU"
-    if setting.values["cpus"] == "off" or count >= topology.cores(facts, near):
-        return [set[int]()] * count, "off" if setting.values["cpus"] == "off" else "a queue for every core near it"
+    if setting.values["mode"] == "off" or count >= topology.cores(facts, near):
+        return [set[int]()] * count, "off" if setting.values["mode"] == "off" else "a queue for every core near it"
     homes = _homes(nic, facts)
     masks = [_mask(homes.get(number), set(near), bool(_entries(setting)), facts) for number in range(count)]
     return masks, "fewer queues than cores: the CPUs that share memory with the interrupt's"

@@ -12,7 +12,7 @@ from wire.policy import Setting
 
 NAME = "xps"
 STAGE = Stage.PLACE
-VALUES: dict[str, Spec] = {"cpus": Spec(str, "a map for every queue, or none", words=("auto", "off"))}
+VALUES: dict[str, Spec] = {"mode": Spec(str, "a map for every queue, or none", words=("auto", "off"))}
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
@@ -29,7 +29,7 @@ def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
 
 def _one(setting: Setting, nic: Nic, fact: Queues, facts: HostFacts) -> Iterable[Step]:
     current = [set(parse_cpulist(cpus)) for cpus in fact.xps_cpus or []]
-    is_off = setting.values.get("cpus", "auto") == "off"
+    is_off = setting.values.get("mode", "auto") == "off"
     wanted = [set[int]() for _ in current] if is_off else maps(nic, len(current), facts)
     reason = "no map" if is_off else "the CPUs nearest to the queue's interrupt"
     for number, (before, after) in enumerate(zip(current, wanted, strict=True)):
