@@ -133,6 +133,7 @@ def _finish(batch: Batch) -> BatchResult:
         for (host_id, epoch), site in batch.acks.items()
         if (stream := batch.streams.get((host_id, epoch)))
     ]
+    result.changed = sorted(batch.stale)
     result.rebirth = [(site, host_id) for host_id, site in batch.rebirth.items()]
     return result
 
@@ -142,6 +143,7 @@ def _add(total: BatchResult, part: BatchResult) -> None:
     total.acks = list(newest.values())
     total.births += part.births
     total.rebirth = list(dict.fromkeys(total.rebirth + part.rebirth))
+    total.changed = sorted({*total.changed, *part.changed})
     total.conflicts += part.conflicts
     total.dead += part.dead
     total.unknown += part.unknown

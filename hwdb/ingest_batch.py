@@ -37,6 +37,7 @@ class BatchResult:
     births: list[tuple[str, Birth]] = field(default_factory=list[tuple[str, Birth]])  # admitted, to be answered
     rebirth: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])  # (site, host_id) of unknown starts
     conflicts: list[Conflict] = field(default_factory=list[Conflict])  # newly queued
+    changed: list[str] = field(default_factory=list[str])  # host_ids whose facts changed
     dead: int = 0  # messages in the dead letters
     unknown: int = 0  # items put aside
     rows: int = 0  # samples, events and changed facts written

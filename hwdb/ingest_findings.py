@@ -9,6 +9,7 @@ from hwdb import models
 from hwdb.ingest_batch import Batch
 from hwdb.ingest_messages import Numbers, clean
 from hwdb.ingest_rows import HostRow
+from tuners.findings import findings
 from tuners.hostfacts import HostFacts
 from wire.facts import FACT, Fact
 from wire.policy import Finding
@@ -22,15 +23,6 @@ LATEST = select(models.collector_state.c.host_id, models.collector_state.c.sampl
     models.collector_state.c.host_id.in_(bindparam("hosts", expanding=True))
 )
 CLOSE = update(models.finding).where(models.finding.c.id == bindparam("finding_id"))
-
-try:
-    from tuners.findings import findings
-except ModuleNotFoundError:
-
-    def findings(facts: HostFacts, latest: Any = None) -> list[Finding]:  # noqa: ARG001
-        """None."""
-        return []
-
 
 Open = dict[tuple[str, str], Any]  # rows by (rule, key)
 
