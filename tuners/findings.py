@@ -1,0 +1,39 @@
+"""What is wrong with a host's tuning and parts, each with its remedy: a table of rules over facts and samples."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from tuners import hardware_rules, placement_rules
+from tuners.hostfacts import HostFacts
+from tuners.placement_rules import Latest
+from wire.policy import Finding
+from wire.report import Severity
+
+Rule = Callable[[HostFacts, Latest], Iterable[Finding]]
+
+# The function's name is the rule's.
+RULES: tuple[Rule, ...] = (
+    placement_rules.irq_remote,
+    placement_rules.irq_one_cpu,
+    placement_rules.irq_isolated,
+    placement_rules.irq_unmapped,
+    placement_rules.irqbalance_moves,
+    placement_rules.single_queue,
+    placement_rules.xps_missing,
+    placement_rules.backlog_drops,
+    placement_rules.time_squeeze,
+    hardware_rules.rx_ring_small,
+    hardware_rules.offload_off,
+    hardware_rules.link_slow,
+    hardware_rules.pcie_slot,
+    hardware_rules.pcie_degraded,
+    hardware_rules.numa_unknown,
+    hardware_rules.sensor_alarm,
+)
+
+_GRAVEST_FIRST = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}
+
+
+def findings(facts: HostFacts, latest: Mapping[tuple[str, str], float] | None = None) -> list[Finding]:
+    """All findings, gravest first; `latest` is the newest sample by (metric, component key), counters since boot."""
+    found = [finding for rule in RULES for finding in rule(facts, latest or {})]
+    return sorted(found, key=lambda each: (_GRAVEST_FIRST[each.severity], each.rule, each.target))
