@@ -16,6 +16,7 @@ from pyroute2.netlink.generic.ethtool import ethtoolbitset, ethtoolheader
 from machine import MachineError, ethtool, failure
 from wire.policy import Value
 
+_MAX = 1 << 32
 _FEATURES = {2: "hw", 3: "wanted", 4: "active", 5: "nochange"}
 
 
@@ -65,8 +66,8 @@ def set_numbers(ifindex: int, knob: str, values: Mapping[str, Value]) -> None:
     for name, value in values.items():
         if name not in table.settable:
             raise MachineError(f"{knob} has no {name!r} to set")
-        if not isinstance(value, int) or value < 0:
-            raise MachineError(f"{knob} {name}: {value!r} is not a number")
+        if not isinstance(value, int) or not 0 <= value < _MAX:
+            raise MachineError(f"{knob} {name}: {value!r} is not a number of 32 bits")
     _submit(ifindex, table.command, table.message, [[name, int(value)] for name, value in values.items()], knob)
 
 

@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from machine import MachineError, NotPresentError, Reply, failure, netlink
 from machine import irqbalance as balancer
@@ -57,7 +57,7 @@ class Live:
         self._families: dict[str, netlink.Family] = {"nlctrl": netlink.Family(netlink.CTRL, {})}
         self._control: socket.socket | None = None
 
-    def __enter__(self) -> "Live":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -183,19 +183,19 @@ class Live:
         return self._with_channel(protocol, lambda channel: channel.request(kind, payload, what, dump=dump))
 
     def _with_channel(self, protocol: int, use: Callable[[netlink.Channel], T]) -> T:
-        """Run `use` with an idle socket; one that failed may hold late replies and is not used again."""
+        """Run `use` with an idle socket; one whose request did not end is not used again."""
         idle = self._idle[protocol]
         try:
             channel = idle.pop()
         except IndexError:
             channel = netlink.Channel(protocol)
         try:
-            result = use(channel)
-        except BaseException:
-            channel.close()
-            raise
-        idle.append(channel)
-        return result
+            return use(channel)
+        finally:
+            if channel.clean:
+                idle.append(channel)
+            else:
+                channel.close()
 
 
 def plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ import errno
 import select
 import socket
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from machine import MachineError, NotPresentError, ethtool, failure, netlink, nla, rtnl
 
@@ -73,7 +73,7 @@ class Monitor:
             self.close()
             raise
 
-    def __enter__(self) -> "Monitor":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -81,6 +81,7 @@ class Channel:
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", TIMEOUT_S, 0))
+        self.clean = True  # false while a request is under way: then late replies may still come
         self._sequence = itertools.count(int.from_bytes(os.urandom(3), "little") + 1)
 
     def close(self) -> None:
@@ -100,6 +101,7 @@ class Channel:
     def _exchange(self, kind: int, payload: bytes, what: str, flags: int) -> list[Message]:
         sequence = next(self._sequence) & 0xFFFFFFFF
         replies: list[Message] = []
+        self.clean = False
         try:
             self._socket.sendto(_HEADER.pack(16 + len(payload), kind, flags, sequence, 0) + payload, (0, 0))
             while not self._ended(sequence, replies, what):
@@ -120,6 +122,7 @@ class Channel:
             if message.sequence != sequence:
                 continue
             if message.kind in (_ERROR, _DONE):
+                self.clean = True
                 if error := refusal(message, what):
                     raise error
                 if message.kind == _DONE:

@@ -1,6 +1,8 @@
 """Real network namespaces of the tests' own, and captured trees of real machines."""
 
+import contextlib
 import ctypes
+import functools
 import itertools
 import json
 import os
@@ -14,12 +16,16 @@ from typing import Any, TypeVar
 
 import pytest
 
+from machine import UnsupportedError, ethtool
+from machine.live import Live
+
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("RACKHAND_DATA", ROOT.parent / "shared" / "data"))
 _CLONE_NEWNET = 0x40000000
 _numbers = itertools.count()
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Live)
 
 
 class Namespace:
@@ -40,7 +46,7 @@ class Namespace:
         return json.loads(self.ip("-j", *arguments))
 
     def ip_batch(self, lines: list[str]) -> None:
-        command = ["ip", "-n", self.name, "-force", "-batch", "-"]
+        command = ["ip", "-n", self.name, "-batch", "-"]
         subprocess.run(command, input="\n".join(lines), text=True, check=True)
 
     def ifindex(self, name: str) -> int:
@@ -55,8 +61,8 @@ class Namespace:
         def enter() -> None:
             try:
                 with Path(f"/run/netns/{self.name}").open() as handle:
-                    if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), _CLONE_NEWNET):
-                        raise OSError(ctypes.get_errno(), "setns")
+                    refused = ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), _CLONE_NEWNET)
+                assert not refused, os.strerror(ctypes.get_errno())
                 results.append(function())
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
                 errors.append(error)
@@ -67,6 +73,20 @@ class Namespace:
         if errors:
             raise errors[0]
         return results[0]
+
+    def live(self, kind: type[M]) -> M:
+        """A machine whose sockets were opened in the namespace."""
+
+        def opened() -> M:
+            machine = kind()
+            machine.rtnl(18, bytes(16), dump=True)
+            machine.family("ethtool")
+            machine.family("netdev")
+            with contextlib.suppress(UnsupportedError):
+                ethtool.read_drvinfo(machine, "lo")
+            return machine
+
+        return self.run(opened)
 
     def python(self, code: str) -> str:
         command = ["ip", "netns", "exec", self.name, sys.executable, "-W", "error", "-c", code]
@@ -96,6 +116,7 @@ def veth(namespace: Namespace) -> Namespace:
 def unpack(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Unpacks a captured tree of the data folder and returns the folder that holds sys/."""
 
+    @functools.cache
     def unpacked(name: str) -> Path:
         archive = DATA / name
         if not archive.exists():
