@@ -13,21 +13,11 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from hwdb.broker import Address
+from hwdb.ingest_messages import Incoming
 
 KEEPALIVE_S = 60
 RETRY_S = (0.2, 10.0)  # first and longest wait between two attempts to connect
 BATCH_BYTES = 16_000_000  # a batch ends with the message that reaches it
-
-
-class Received:
-    """A message as it came: topic, payload and the time of arrival in ms since the epoch."""
-
-    __slots__ = ("at_ms", "payload", "topic")
-
-    def __init__(self, topic: str, payload: bytes, at_ms: int) -> None:
-        self.topic = topic
-        self.payload = payload
-        self.at_ms = at_ms
 
 
 class Connection:
@@ -39,7 +29,7 @@ class Connection:
         self._client_id = client_id or f"rackhand-inventory-{os.getpid()}"
         self._client: paho.Client | None = None
         self._protocol = MQTTProtocolVersion.MQTTv5
-        self._inbox: list[Received] = []
+        self._inbox: list[Incoming] = []
         self._inbox_bytes = 0
         self._wait_s = RETRY_S[0]
         self._next_try = 0.0
@@ -48,7 +38,7 @@ class Connection:
         self.connects = 0
         self.error = "not connected yet"
 
-    def receive(self, most: int, wait_s: float, linger_s: float) -> list[Received]:
+    def receive(self, most: int, wait_s: float, linger_s: float) -> list[Incoming]:
         """Up to `most` messages: waits `wait_s` for the first and `linger_s` after it for more; [] when none came."""
         now = time.monotonic()
         give_up, enough = now + wait_s, None
@@ -134,4 +124,4 @@ class Connection:
         except UnicodeDecodeError:  # no topic of ours
             return
         self._inbox_bytes += len(message.payload)
-        self._inbox.append(Received(topic, bytes(message.payload), time.time_ns() // 1_000_000))
+        self._inbox.append(Incoming(topic, bytes(message.payload), time.time_ns() // 1_000_000))

@@ -10,17 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from hwdb.cli.output import clean
+from hwdb.store_events import FindingEntry
+from hwdb.words import interrupts, link, queues, size
 from tuners.hostfacts import HostFacts
-from wire.cpulist import format_cpulist, parse_cpulist
-from wire.facts import Ethtool, Irq, Nic
-from wire.policy import Finding
+from wire.facts import Nic
 
 WIDE = 110  # columns from which a NIC's address and MTU are shown too
 _MARK = {"critical": ("✗", "red"), "warning": ("!", "yellow"), "info": ("i", "cyan")}
-_UNITS = ((1024**3, "TiB"), (1024**2, "GiB"), (1024, "MiB"))
 
 
-def screen(facts: HostFacts, findings: Sequence[Finding], width: int, quiet_findings: str = "") -> RenderableType:
+def screen(facts: HostFacts, findings: Sequence[FindingEntry], width: int, quiet_findings: str = "") -> RenderableType:
     """Everything about one host, to be printed by a Console of `width` columns.
 
     `quiet_findings` stands where findings would, when there are none.
@@ -29,6 +28,11 @@ def screen(facts: HostFacts, findings: Sequence[Finding], width: int, quiet_find
     parts += [_title("network"), nics(facts, width), Text()]
     parts += [_title("findings"), wrong(findings, quiet_findings or "nothing is wrong with what was looked at")]
     return Group(*parts)
+
+
+def headline(name: str, doing: str) -> RenderableType:
+    """The first line: which host, and what is being done with it."""
+    return Text.assemble((name, "bold"), "  ", (doing, "dim"))
 
 
 def identity(facts: HostFacts) -> list[tuple[str, str]]:
@@ -138,65 +142,14 @@ def _nic_table(facts: HostFacts, physical: Sequence[Nic], width: int) -> Table:
     for header in headers:
         drawn.add_column(header, overflow="fold", no_wrap=header in ("NIC", "link", "NUMA", "MTU"))
     for nic in physical:
-        row = [nic.ifname, driver(nic), nic.firmware or "-", link(nic), queues(nic, facts.ethtool.get(nic.key))]
+        row = [nic.ifname, nic.driver or "-", nic.firmware or "-", link(nic), queues(nic, facts.ethtool.get(nic.key))]
         row += [interrupts(facts.irq.get(nic.key)), "-" if nic.numa_node is None else str(nic.numa_node)]
         row += [nic.address or nic.bus or "-", str(nic.mtu)] if wide else []
         drawn.add_row(*(Text(clean(text)) for text in row))
     return drawn
 
 
-def driver(nic: Nic) -> str:
-    """Driver, and its version where that is not the kernel's."""
-    return nic.driver or "-"
-
-
-def link(nic: Nic) -> str:
-    """`25G up`, `up`, `no carrier`, `down`; slower than the NIC can: `10G of 25G up`."""
-    if not nic.up:
-        return "down"
-    if not nic.carrier:
-        return "no carrier"
-    slower = nic.max_speed_mbps and nic.speed_mbps and nic.speed_mbps < nic.max_speed_mbps
-    speed = f"{_speed(nic.speed_mbps)} of {_speed(nic.max_speed_mbps)}" if slower else _speed(nic.speed_mbps)
-    return f"{speed} up".strip()
-
-
-def _speed(mbps: int | None) -> str:
-    if mbps is None:
-        return ""
-    return f"{mbps / 1000:g}G" if mbps >= 1000 else f"{mbps}M"
-
-
-def queues(nic: Nic, ethtool: Ethtool | None) -> str:
-    """`8 of 16` combined, `4 rx 4 tx` where the driver has them apart or says nothing about a maximum."""
-    channels = ethtool.channels if ethtool else {}
-    if channels.get("combined"):
-        most = channels.get("combined_max", 0)
-        return f"{channels['combined']} of {most}" if most else str(channels["combined"])
-    rx, tx = channels.get("rx") or nic.rx_queues, channels.get("tx") or nic.tx_queues
-    return str(rx) if rx == tx else f"{rx} rx {tx} tx"
-
-
-def interrupts(irq: Irq | None) -> str:
-    """How many queue interrupts there are and on which CPUs they are served: `8 on 0-7`."""
-    if irq is None or not irq.queues:
-        return "-"
-    vectors = [vector for vector in irq.queues if not vector.control]
-    cpus: set[int] = set()
-    for vector in vectors:
-        cpus.update(_cpus(vector.effective or vector.cpus))
-    placed = f"{len(vectors)} on {format_cpulist(cpus) or '?'}"
-    return f"{placed} (unmapped)" if irq.source == "unmapped" else placed
-
-
-def _cpus(text: str) -> list[int]:
-    try:
-        return parse_cpulist(text)
-    except ValueError:
-        return []
-
-
-def wrong(findings: Sequence[Finding], quiet: str) -> RenderableType:
+def wrong(findings: Sequence[FindingEntry], quiet: str) -> RenderableType:
     """A line per finding and, below it, its remedy."""
     if not findings:
         return Text(f"  {quiet}", style="green")
@@ -221,16 +174,6 @@ def pairs(title: str, lines: Sequence[tuple[str, str]]) -> RenderableType:
 def console(width: int | None = None) -> Console:
     """Where screens go: stdout, colours as the terminal and NO_COLOR say."""
     return Console(highlight=False, markup=False, emoji=False, width=width)
-
-
-def size(kilobytes: int | None) -> str:
-    """`16 GiB` of kB; "" for None."""
-    if kilobytes is None:
-        return ""
-    for unit, name in _UNITS:
-        if kilobytes >= unit:
-            return f"{kilobytes / unit:.3g} {name}"
-    return f"{kilobytes} kB"
 
 
 def _lines(lines: Sequence[tuple[str, str]]) -> RenderableType:

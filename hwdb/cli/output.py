@@ -33,6 +33,14 @@ class Column(NamedTuple, Generic[T]):
     wide: bool = False
 
 
+Named = tuple[str, Callable[[T], object]]
+
+
+def columns(of: type[T], narrow: Sequence[Named[T]], wide: Sequence[Named[T]] = ()) -> list[Column[T]]:  # noqa: ARG001
+    """Columns over items of one type: those of every table, then those that only wide tables and CSV show."""
+    return [Column(*each) for each in narrow] + [Column(*each, wide=True) for each in wide]
+
+
 _UNPRINTABLE = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     "|(?:\x1b\\]|\x9d)[^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # OSC: titles, links, clipboard

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from hwdb import broker, child
-from hwdb.mqtt import Connection, Received
+from hwdb.ingest import Incoming
+from hwdb.mqtt import Connection
 
 pytestmark = pytest.mark.broker
 Until = Callable[[Callable[[], object], str], None]
 Make = Callable[[str, Path], broker.Broker]
 
 
-def received(until: Until, connection: Connection) -> list[Received]:
-    got: list[Received] = []
+def received(until: Until, connection: Connection) -> list[Incoming]:
+    got: list[Incoming] = []
 
     def came() -> bool:
         got.extend(connection.receive(10, 0.1, 0))

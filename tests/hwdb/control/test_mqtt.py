@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from hwdb import broker
-from hwdb.mqtt import Connection, Received
+from hwdb.ingest import Incoming
+from hwdb.mqtt import Connection
 
 pytestmark = pytest.mark.broker
 Until = Callable[[Callable[[], object], str], None]
 Make = Callable[[str, Path], broker.Broker]
 
 
-def pump(until: Until, connection: Connection, count: int) -> list[Received]:
-    got: list[Received] = []
+def pump(until: Until, connection: Connection, count: int) -> list[Incoming]:
+    got: list[Incoming] = []
 
     def enough() -> bool:
         got.extend(connection.receive(100, 0.05, 0.01))

@@ -1,0 +1,72 @@
+"""The screen of `rackhand up`: this host, where things are, and what to try next."""
+
+import msgspec
+
+from hwdb import screen
+from hwdb.cli.output import Format, clean, document
+from hwdb.db import reading
+from hwdb.facts import page
+from hwdb.store_events import FindingEntry
+from tuners.hostfacts import HostFacts
+from wire.facts import Fact
+
+
+class Front(msgspec.Struct, kw_only=True):
+    """What the screen is drawn from."""
+
+    hostname: str
+    host_id: str
+    facts: list[Fact]
+    findings: list[FindingEntry]
+    places: dict[str, str]
+    tries: list[tuple[str, str]]
+    enforcing: bool = False
+    running: bool = True
+
+
+def collect(url: str, host_id: str, places: list[tuple[str, str]], *, enforcing: bool, running: bool) -> Front:
+    """Everything about the host from SQL; empty facts where it is not known."""
+    with reading(url) as conn:
+        found = page(conn, host_id) if host_id else None
+    hostname = found.host.entry.hostname if found else ""
+    return Front(
+        hostname=hostname,
+        host_id=host_id,
+        facts=found.host.facts if found else [],
+        findings=found.findings if found else [],
+        places=dict(places),
+        tries=tries(hostname),
+        enforcing=enforcing,
+        running=running,
+    )
+
+
+def tries(hostname: str) -> list[tuple[str, str]]:
+    """Commands worth trying next, with what they do."""
+    return [
+        (f"rackhand host {hostname}" if hostname else "rackhand hosts", "this screen from SQL, at any time"),
+        ("rackhand nics --where 'rx_queues>=2'", "NICs of all hosts, by any field"),
+        ("rackhand events --follow", "what happens, as it happens"),
+        ("rackhand policy lint FILE", "then plan FILE, and apply FILE"),
+        ("rackhand-agent doctor", "what the agent can read and write here"),
+    ]
+
+
+def show(front: Front, form: Format) -> None:
+    """Print it: drawn for people, whole for programs."""
+    if form in (Format.JSON, Format.YAML):
+        document(front, form)
+        return
+    console = screen.console()
+    console.print()
+    if front.facts:
+        doing = "policies are applied" if front.enforcing else "observing: nothing on this host is changed"
+        console.print(screen.headline(clean(front.hostname), doing))
+        console.print()
+        console.print(screen.screen(HostFacts(front.facts), front.findings, console.width))
+        console.print()
+    console.print(screen.pairs("where", list(front.places.items())))
+    console.print()
+    console.print(screen.pairs("try", front.tries))
+    if front.running:
+        console.print("\n  Ctrl-C stops all of it", style="dim")
