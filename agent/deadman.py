@@ -52,7 +52,10 @@ def arm(path: Path) -> str:
     """Start the dead-man for a journal and wait until it watches; how it runs. Raises DeadManError."""
     if by_systemd() and subprocess.run(systemd_argv(path), check=False, capture_output=True).returncode == 0:
         return "systemd"
-    return _detached(path)
+    try:
+        return _detached(path)
+    except OSError as error:
+        raise DeadManError(f"the dead-man of {path.stem} could not be started: {error}") from None
 
 
 def by_systemd() -> bool:

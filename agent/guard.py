@@ -29,9 +29,9 @@ def management(machine: Machine, nics: Mapping[str, Nic], peers: Iterable[str] =
     links = {link.ifindex: link for link in rtnl.read_links(machine)}
     found: dict[int, str] = {}
     for ifindex, why in _tops(machine, peers):
-        for below in _down(ifindex, links):
+        for below in down(ifindex, links):
             found.setdefault(below, why)
-    return _keys(found, nics)
+    return keys(found, nics)
 
 
 def _tops(machine: Machine, peers: Iterable[str]) -> list[tuple[int, str]]:
@@ -62,7 +62,7 @@ def default_routes(machine: Machine) -> list[rtnl.Route]:
     ]
 
 
-def _down(top: int, links: Mapping[int, rtnl.Link]) -> set[int]:
+def down(top: int, links: Mapping[int, rtnl.Link]) -> set[int]:
     """The interface and all that it stands on, as far as this namespace shows."""
     seen: set[int] = set()
     todo = [top]
@@ -78,13 +78,14 @@ def _down(top: int, links: Mapping[int, rtnl.Link]) -> set[int]:
     return seen
 
 
-def _keys(found: Mapping[int, str], nics: Mapping[str, Nic]) -> dict[str, str]:
-    keys = {nic.key: found[nic.ifindex] for nic in nics.values() if nic.ifindex in found}
-    functions = {nics[key].pf: why for key, why in keys.items() if nics[key].pf}
+def keys(found: Mapping[int, str], nics: Mapping[str, Nic]) -> dict[str, str]:
+    """Keys of the NICs with these indices, and of the physical functions of virtual ones among them, and why."""
+    reasons = {nic.key: found[nic.ifindex] for nic in nics.values() if nic.ifindex in found}
+    functions = {nics[key].pf: why for key, why in reasons.items() if nics[key].pf}
     for nic in nics.values():
         if nic.address in functions:
-            keys.setdefault(nic.key, f"{functions[nic.address]}, through a virtual function")
-    return keys
+            reasons.setdefault(nic.key, f"{functions[nic.address]}, through a virtual function")
+    return reasons
 
 
 def ssh_peers(machine: Machine) -> list[str]:

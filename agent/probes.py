@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from agent import guard
-from machine import Machine, MachineError, nla, rtnl
+from machine import Machine, MachineError, NotPresentError, nla, rtnl
 
 CONNECT_S = 3.0
 _SO_BINDTOIFINDEX = 62  # socket(7); Python has no name for it before 3.12
@@ -16,7 +16,10 @@ _NEWNEIGH, _GETNEIGH = 28, 30
 _NDMSG = struct.Struct("=BxxxiHBB")  # family, ifindex, state, flags, type
 _DST = 1  # NDA_DST
 _PROBE = 0x10  # NUD_PROBE
-_REACHABLE = 0x02 | 0x40 | 0x80  # NUD_REACHABLE, NUD_NOARP, NUD_PERMANENT
+_REACHABLE = 0x02  # NUD_REACHABLE
+_STATIC = 0x40 | 0x80  # NUD_NOARP, NUD_PERMANENT: nobody is asked, and asking would unmake the entry
+_VALID = 0x02 | 0x04 | 0x08 | 0x10  # REACHABLE, STALE, DELAY, PROBE: its hardware address is known
+_ASK_AGAIN_S = 4.0  # the kernel gives up after three questions, a second apart
 
 
 class Probe(NamedTuple):
@@ -85,16 +88,26 @@ def _gateways(machine: Machine) -> list[Gateway]:
 
 
 def _neighbour(machine: Machine, gateway: Gateway) -> Probe:
-    asked: list[float] = []
+    asked: list[float] = []  # when, while the answer is awaited
+
+    def answered() -> bool:
+        state = _state(machine, gateway)
+        if state & _STATIC:
+            return True
+        if not asked or time.monotonic() - asked[-1] > _ASK_AGAIN_S:
+            asked.append(time.monotonic())
+            _ask(machine, gateway, known=bool(state & _VALID))
+            return False
+        return bool(state & _REACHABLE)
 
     def passes() -> bool:
         try:
-            if not asked or time.monotonic() - asked[-1] > 1:
-                asked.append(time.monotonic())
-                _ask(machine, gateway)
-            return bool(_state(machine, gateway) & _REACHABLE)
+            found = answered()
         except (MachineError, OSError):
             return False
+        if found:
+            asked.clear()
+        return found
 
     return Probe(f"gateway {gateway.address} answers", passes)
 
@@ -108,20 +121,21 @@ def _message(gateway: Gateway, state: int) -> bytes:
     return _NDMSG.pack(family, gateway.ifindex, state, 0, 0) + nla.attr(_DST, socket.inet_pton(family, gateway.address))
 
 
-def _ask(machine: Machine, gateway: Gateway) -> None:
+def _ask(machine: Machine, gateway: Gateway, *, known: bool) -> None:
     """Have the kernel ask the neighbour (ARP or ND) now: for a known entry by NUD_PROBE, else by a datagram to it."""
-    try:
+    if known:
         machine.rtnl(_NEWNEIGH, _message(gateway, _PROBE))
-    except MachineError:
-        with socket.socket(_family(gateway.address), socket.SOCK_DGRAM) as datagram:
-            datagram.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, gateway.ifindex)
-            scope = (0, gateway.ifindex) if ":" in gateway.address else ()
-            datagram.sendto(b"", (gateway.address, 9, *scope))
+        return
+    with socket.socket(_family(gateway.address), socket.SOCK_DGRAM) as datagram:
+        datagram.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, gateway.ifindex)
+        scope = (0, gateway.ifindex) if ":" in gateway.address else ()
+        datagram.sendto(b"", (gateway.address, 9, *scope))
 
 
 def _state(machine: Machine, gateway: Gateway) -> int:
     """NUD_* bits of the neighbour, 0 when the kernel knows none."""
-    for reply in machine.rtnl(_GETNEIGH, _message(gateway, 0)):
-        if len(reply.payload) >= 12:
-            return int(_NDMSG.unpack_from(reply.payload)[2])
-    return 0
+    try:
+        replies = machine.rtnl(_GETNEIGH, _message(gateway, 0))
+    except NotPresentError:
+        return 0
+    return next((int(_NDMSG.unpack_from(reply.payload)[2]) for reply in replies if len(reply.payload) >= 12), 0)

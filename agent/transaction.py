@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BUSY
     try:
         return _run(options)
-    except (DecodeError, OSError) as error:
+    except DecodeError as error:
         sys.stderr.write(f"{error}\n")
         return BAD_INPUT
     except (MachineError, JournalError) as error:
@@ -120,7 +120,7 @@ def _endpoint(text: str) -> tuple[str, int]:
 def _run(options: argparse.Namespace) -> int:
     for played in deadman.recover(options.state):
         emit("recovered", played=played)
-    desired = decode(DESIRED, (options.desired or options.state / "desired.json").read_bytes())
+    desired = _document(options.desired or options.state / "desired.json")
     with contextlib.closing(LiveWriter()) as writer:
         peers = [address for host, port in options.broker for address in guard.addresses(host, port)]
         work = Work(writer, desired, peers, _earlier(options.state))
@@ -129,6 +129,13 @@ def _run(options: argparse.Namespace) -> int:
             return session.transact()
         emit("final", reported=session.reported(work.results()))
         return NOTHING
+
+
+def _document(path: Path) -> Desired:
+    try:
+        return decode(DESIRED, path.read_bytes())
+    except OSError as error:
+        raise DecodeError(f"{path}: {error.strerror}") from None
 
 
 def _earlier(state: Path) -> Reported | None:

@@ -94,12 +94,21 @@ class Work:
         for stage in Stage:
             if not self._stage(stage, log, stop):
                 self._stage(stage, log, stop, last=True)
-        if left := self._plan(self.read()):
+        facts = self.read()
+        self._check_still_there(facts)
+        if left := self._plan(facts):
             raise FailedError(f"did not stay: {', '.join(change.target for change in left[:5])}")
+
+    def _check_still_there(self, facts: HostFacts) -> None:
+        """A NIC that vanished or was renamed under its key would otherwise only look like nothing to do."""
+        keys = {change.nic for change in self.pending if change.nic}
+        if gone := sorted(keys - facts.nics.keys()):
+            raise FailedError(f"interface {', '.join(gone)} went away in the middle of the plan")
 
     def _stage(self, stage: Stage, log: Journal, stop: Callable[[], str], *, last: bool = False) -> bool:
         """Plan on fresh facts, journal, apply; False when a value changed meanwhile, so that a new plan may help."""
         facts = self.read()
+        self._check_still_there(facts)
         changes = self._plan(facts, stage)
         if not changes:
             return True

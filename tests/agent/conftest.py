@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.brokers import BrokerProcess, mosquitto
+from tests.agent.space import Space
 
 
 @pytest.fixture(params=["mosquitto", "amqtt"])
@@ -15,3 +16,11 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerPro
     process = BrokerProcess(request.param, tmp_path)
     yield process
     process.kill()
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Iterator[Space]:
+    """A network namespace with a veth pair of four queues, removed afterwards."""
+    made = Space(tmp_path / "state")
+    yield made
+    made.close()

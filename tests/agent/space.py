@@ -1,5 +1,7 @@
 """A network namespace with a veth pair of four queues, and transactions that run in it as the agent runs them."""
 
+import contextlib
+import ctypes
 import itertools
 import json
 import os
@@ -10,15 +12,20 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from agent.work import FACTS
+from collectors.run import collect_facts
+from machine.change import LiveWriter
+from tuners.hostfacts import HostFacts
 from wire.policy import Desired, Setting, content_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60.0
 NIC = "va"
+T = TypeVar("T")
 _numbers = itertools.count()
 
 _SNAPSHOT = """
@@ -29,12 +36,23 @@ facts = collect_facts(Live(), ("ethtool", "queues"))
 sys.stdout.buffer.write(msgspec.json.encode([fact for fact in facts if fact.key == sys.argv[1]]))
 """
 
-_CODE = """
-import sys
-from machine.change import LiveWriter
-writer = LiveWriter()
-exec(sys.argv[1])
-"""
+_CLONE_FS, _CLONE_NEWNS, _CLONE_NEWNET = 0x200, 0x20000, 0x40000000
+_MS_REC_PRIVATE = 0x4000 | 0x40000
+
+
+def _enter(name: str) -> None:
+    """Give this thread the network namespace, and a mount namespace whose /sys shows it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path(f"/run/netns/{name}").open() as handle:
+        steps: tuple[Callable[[], int], ...] = (
+            lambda: libc.unshare(_CLONE_FS | _CLONE_NEWNS),
+            lambda: libc.setns(handle.fileno(), _CLONE_NEWNET),
+            lambda: libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None),
+            lambda: libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None),
+        )
+        for step in steps:
+            if step():
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = DEADLINE_S) -> None:
@@ -133,6 +151,7 @@ class Space:
         self.ip("link set vb up")
 
     def close(self) -> None:
+        """End every process of its own and remove it."""
         for run in self.runs:
             run.close()
         subprocess.run(["ip", "netns", "del", self.name], check=True)
@@ -150,9 +169,37 @@ class Space:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def write(self, code: str) -> None:
-        """Run Python inside with a `writer`: another administrator."""
-        self._python("-c", _CODE, code)
+    def run(self, function: Callable[[LiveWriter], T]) -> T:
+        """Call `function` with a writer, in a thread that entered the namespace and has its /sys."""
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def enter() -> None:
+            try:
+                _enter(self.name)
+                with contextlib.closing(LiveWriter()) as writer:
+                    results.append(function(writer))
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+                errors.append(error)
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def ifindex(self, name: str = NIC) -> int:
+        """The interface's index."""
+        return int(json.loads(self.ip(f"-j link show {name}"))[0]["ifindex"])
+
+    def facts(self) -> HostFacts:
+        """What the planners see."""
+        return self.run(lambda writer: HostFacts(collect_facts(writer, FACTS)))
+
+    def output(self, code: str) -> str:
+        """What Python code prints in a process inside."""
+        return self._python("-c", code)
 
     def _python(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -160,6 +207,10 @@ class Space:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def python(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """A Python process inside, not waited for."""
+        return subprocess.Popen(self.inside(sys.executable, *arguments), cwd=ROOT, stdout=subprocess.DEVNULL)
 
     def snapshot(self, nic: str = NIC) -> Any:
         """All that can be tuned of the NIC: channels, features, and steering of every queue."""
