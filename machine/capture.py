@@ -153,7 +153,10 @@ class Captured:
 
     def psutil(self, function: str) -> Any:
         """As `Machine.psutil`."""
-        return json.loads(self._bytes("psutil", function))
+        try:
+            return json.loads(self._bytes("psutil", function))
+        except ValueError as error:
+            raise MachineError(f"capture of psutil {function}: {error}") from None
 
     def irqbalance(self, request: str) -> str:
         """As `Machine.irqbalance`."""

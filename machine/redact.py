@@ -22,7 +22,8 @@ _PLACEHOLDERS = re.compile(
 )
 _PAIRS = re.compile(r"(?i)(?<![0-9a-f:-])[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4,18}(?![0-9a-f:-])")
 _UUID = re.compile(r"(?i)(?<![0-9a-f-])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f-])")
-_IP = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:]|\.\d)")
+_IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)")
+_IPV6 = re.compile(r"(?<![\w.:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:]|\.\d)")
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
 _MIN_SECRET = 4
 _COMMON_ZEROS = 4  # a MAC with so many of them looks like numbers, it is changed only where it must be a MAC
@@ -86,11 +87,12 @@ class _Redaction:
 
     def text(self, text: str) -> str:
         """Every kind of secret."""
-        return _IP.sub(lambda match: self.disguise.ip_text(match[0]), self.names(text))
+        text = _IPV6.sub(lambda match: self.disguise.ip_text(match[0]), self.names(text))
+        return _IPV4.sub(lambda match: self.disguise.ip_text(match[0]), text)
 
     def names(self, text: str) -> str:
         """All but IP addresses."""
-        text = self.spoken.sub(lambda match: self.disguise.word(match[0]), text)
+        text = self.spoken.sub(lambda match: self.spelled(match[0]), text)
         text = _UUID.sub(lambda match: self.disguise.word(match[0]), text)
         text = _PAIRS.sub(lambda match: self.mac_text(match[0], match[1]), text)
         return self.bare.sub(lambda match: self.mac_text(match[0], ""), text)
@@ -104,7 +106,11 @@ class _Redaction:
         for mac in self.macs:
             if mac.count(0) < _COMMON_ZEROS:
                 payload = payload.replace(mac, self.disguise.mac(mac))
-        return self.spoken_bytes.sub(lambda match: self.disguise.word(match[0].decode()).encode(), payload)
+        return self.spoken_bytes.sub(lambda match: self.spelled(match[0].decode()).encode(), payload)
+
+    def spelled(self, word: str) -> str:
+        """Part by part, so that a host is the same with and without its domain."""
+        return ".".join(self.disguise.word(part) for part in word.split("."))
 
     def rtnl(self, kind: int, payload: bytes) -> bytes:
         if kind == _NEWLINK:
