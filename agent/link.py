@@ -81,6 +81,7 @@ class Link:
         start: str,
         wake: Callable[[], None] = lambda: None,
         backoff_s: tuple[float, float] = (2.0, 120.0),
+        silent: bool = False,
     ) -> None:
         self.broker = broker
         self.site = site
@@ -92,6 +93,7 @@ class Link:
         self.bad: Counter[str] = Counter()
         self.failures = 0
         self._wake = wake
+        self._silent = silent  # no last will and no word at the end: a mere visitor
         self._backoff_s = backoff_s
         self._inbox: queue.SimpleQueue[_Notice] = queue.SimpleQueue()
         self._client: mqtt.Client | None = None
@@ -131,8 +133,8 @@ class Link:
         client, self._client = self._client, None
         if client is None:
             return
-        if self.connected:
-            self.connected = False
+        was_connected, self.connected = self.connected, False
+        if was_connected and not self._silent:
             said = client.publish(self._topic(Channel.STATE), self._offline(), qos=1, retain=True)
             self._wait_for(said, within_s)
         self._discard(client)
@@ -167,7 +169,8 @@ class Link:
             client.username_pw_set(self.broker.username, password(self.broker) or None)
         if self.broker.tls_ca:
             client.tls_set(self.broker.tls_ca)  # pyright: ignore[reportUnknownMemberType]
-        client.will_set(self._topic(Channel.STATE), self._offline(), qos=1, retain=True)
+        if not self._silent:
+            client.will_set(self._topic(Channel.STATE), self._offline(), qos=1, retain=True)
         self._listen(client, attempt)
         return client
 

@@ -1,0 +1,83 @@
+"""The desired document and what was reported of it, as this host keeps them: desired.json and reported.json."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import structs
+
+from agent import statefile
+from agent.outcomes import key, worst
+from wire.codec import DecodeError, decode, encode
+from wire.policy import DESIRED, REPORTED, Desired, Outcome, Reported, content_hash
+
+T = TypeVar("T", Desired, Reported)
+
+
+class RefusedError(Exception):
+    """The document is not acted on; the message says why."""
+
+
+class Documents:
+    """The newest documents; a damaged desired.json is as none (the inventory answers every birth with it)."""
+
+    def __init__(self, state: Path) -> None:
+        self._desired_file = state / "desired.json"
+        self._reported_file = state / "reported.json"
+        self.desired = _load(DESIRED, self._desired_file)
+        self.reported = _load(REPORTED, self._reported_file)
+
+    @property
+    def generation(self) -> int:
+        """The newest that was acted on; 0 for none."""
+        return self.reported.generation if self.reported else 0
+
+    @property
+    def current(self) -> Reported | None:
+        """What was reported of this very document, None when nothing was yet."""
+        if self.desired is None or self.reported is None:
+            return None
+        same = (self.reported.generation, self.reported.hash) == (self.desired.generation, self.desired.hash)
+        return self.reported if same else None
+
+    def accept(self, desired: Desired) -> bool:
+        """Keep a newer document on disk; False when it is the one that is known. Raises RefusedError, OSError."""
+        if content_hash(desired.settings) != desired.hash:
+            raise RefusedError(f"generation {desired.generation}: its hash is not that of its settings")
+        newest = max(self.desired.generation if self.desired else 0, self.generation)
+        if desired.generation < newest:
+            raise RefusedError(f"generation {desired.generation} is older than {newest}")
+        if self.desired is not None and desired.generation == self.desired.generation:
+            if desired.hash != self.desired.hash:
+                raise RefusedError(f"generation {desired.generation} is known with another content")
+            return False
+        statefile.replace(self._desired_file, encode(desired))
+        self.desired = desired
+        return True
+
+    def report(self, reported: Reported) -> None:
+        """Keep what is reported; raises OSError."""
+        self.reported = reported
+        statefile.replace(self._reported_file, encode(reported))
+
+
+def undone(documents: Documents, outcomes: Sequence[Outcome], tx: str, reason: str = "rolled back") -> Reported | None:
+    """Keep that settings of the present document were undone, so that nobody tries them again; None without one."""
+    earlier = documents.current
+    if earlier is None or not outcomes:
+        return None
+    mine = {key(one): one for one in [*earlier.outcomes, *outcomes]}
+    at_ms = time.time_ns() // 1_000_000
+    results = list(mine.values())
+    made = structs.replace(earlier, status=worst(results), at_ms=at_ms, tx=tx, reason=reason, outcomes=results)
+    documents.report(made)
+    return made
+
+
+def _load(decoder: "msgspec.json.Decoder[T]", path: Path) -> T | None:
+    try:
+        return decode(decoder, path.read_bytes())
+    except (OSError, DecodeError):
+        return None

@@ -1,0 +1,357 @@
+"""The agent that stays: collects, keeps, sends, watches, and lets a transaction change what the inventory wants."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import selectors
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from agent import VERSION, identity, notify
+from agent.commands import Commands
+from agent.config import Config
+from agent.flow import Flow
+from agent.link import Down, Link, Received, Up
+from agent.rows import Changes
+from agent.schedule import Schedule
+from agent.spool import Row, Spool, SpoolError, event_row
+from agent.status import Running
+from agent.tuning import Tuning
+from agent.watch import Watch
+from collectors import registry
+from machine import Machine, MachineError
+from machine.monitor import Monitor, Notice
+from tuners.hostfacts import HostFacts
+from tuners.registry import ALL as TUNERS
+from wire.codec import encode
+from wire.facts import Nic
+from wire.policy import Desired, Reported
+from wire.report import Ack, Birth, Command, Event, Priority, Report, Result, Severity, State
+from wire.topics import Channel
+
+PLANNED_FROM = ("cpu", "numa", "nic", "ethtool", "irq", "queues", "softnet")  # collectors a plan is made from
+RETRY_S = 5.0
+MONITOR_AGAIN_S = 30.0
+
+log = logging.getLogger("rackhand")
+
+
+class BusyError(Exception):
+    """Another agent runs on this state directory."""
+
+
+def lock(state: Path) -> IO[bytes]:
+    """Hold the state directory for as long as the file is open; raises BusyError, OSError."""
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = (state / "agent.lock").open("a+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise BusyError(f"another agent runs on {state}") from None
+    return file
+
+
+def _sign(file: IO[bytes], running: Running) -> None:
+    file.truncate(0)
+    file.write(encode(running))
+    file.flush()
+
+
+class Resident:
+    """Everything is decided on one thread: the network and the collectors have threads that only hand over."""
+
+    def __init__(self, config: Config, machine: Machine) -> None:
+        self.config = config
+        self.machine = machine
+        self.stopping = False
+        self._lock = lock(config.state)
+        _sign(self._lock, Running(os.getpid(), config.observe))
+        self.fingerprint = identity.read_fingerprint(machine)
+        self.host_id = identity.load(config.state, self.fingerprint).host_id
+        self.start = os.urandom(8).hex()
+        self.spool = Spool(config.state / "spool.db", config.spool.max_bytes, config.spool.max_age_s)
+        self._epoch = self.spool.epoch
+        self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.flow = Flow(config.replay)
+        self.link = Link(config.broker, site=config.site, host_id=self.host_id, start=self.start, wake=self.wake)
+        self.changes = Changes()
+        self.schedule = Schedule(registry.ALL, machine, config.intervals, self.wake)
+        self.tuning = Tuning(
+            config.state,
+            host_id=self.host_id,
+            start=self.start,
+            observe=config.observe,
+            peers=[f"{config.broker.host}:{config.broker.port}"],
+            tell=self.tell,
+            publish=self._publish_reported,
+            ended=self._reread,
+        )
+        self.commands = Commands(config.state)
+        self._monitor: Monitor | None = None
+        self._watch: Watch | None = None
+        self._monitor_at = 0.0
+        self._read_ms: dict[str, int] = {}
+        self._storing = True
+        self._fed_s = 0.0
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT; a fault in one turn is told and the next turn comes."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        self._recover()
+        self.tell(_event("agent.started", f"agent {VERSION}, process {self.start}"))
+        notify.notify("READY=1")
+        faults = 0
+        while not self.stopping:
+            try:
+                self.turn()
+                self._wait(self._idle_s())
+                faults = 0
+            except Exception as error:
+                faults = min(faults + 1, 6)
+                log.exception("a turn failed")
+                self.tell(_event("agent.fault", f"{type(error).__name__}: {error}", Severity.CRITICAL))
+                time.sleep(min(2.0**faults, 60.0))
+        self.close()
+
+    def turn(self) -> None:
+        """One round of everything; never blocks."""
+        for outcome in self.link.step():
+            self._heard(outcome)
+        self._observe_links()
+        if ran := self.schedule.tick():
+            self.store(self.changes.rows(ran))
+            self._read_ms.update((name, at_ms) for name, at_ms, _ in ran)
+            if any(name in PLANNED_FROM for name, _, _ in ran):
+                self._compare()
+        self.tuning.step()
+        for name, result in self.commands.step(self.tuning.undone):
+            self._answer(name, result)
+        self._send()
+        if time.monotonic() - self._fed_s > notify.watchdog_s():
+            self._fed_s = time.monotonic()
+            notify.notify("WATCHDOG=1")
+
+    def close(self) -> None:
+        """Stop without undoing anything that was committed."""
+        notify.notify("STOPPING=1")
+        self.tell(_event("agent.stopped", "the agent was told to stop"))
+        self.tuning.close()
+        self.schedule.close()
+        self.link.close()
+        self.spool.close()
+        if self._monitor is not None:
+            self._monitor.close()
+        signal.set_wakeup_fd(-1)
+        os.close(self._woken)
+        self._lock.close()
+
+    def wake(self) -> None:
+        """End the present wait; may be called from any thread."""
+        with contextlib.suppress(BlockingIOError):  # full: the wait ends anyway
+            os.write(self._waker, b"\0")
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        self.stopping = True
+
+    def _idle_s(self) -> float:
+        flow_s = self.flow.wait_s() if self.link.connected else 60.0
+        busy_s = 0.2 if self.commands.busy() else 60.0
+        return min(self.link.wait_s(), self.schedule.wait_s(), flow_s, notify.watchdog_s(), busy_s)
+
+    def _wait(self, seconds: float) -> None:
+        handles = [self._woken, self.tuning.fileno(), self._monitor.fileno() if self._monitor else None]
+        with selectors.PollSelector() as selector:
+            for handle in handles:
+                if handle is not None:
+                    selector.register(handle, selectors.EVENT_READ)
+            selector.select(max(0.0, seconds))
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._woken, 4096):
+                pass
+
+    # -- what is kept --------------------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """Keep an event for the inventory."""
+        self.store([event_row(event)])
+
+    def store(self, rows: Sequence[Row]) -> None:
+        """Append to the spool; a failure is said once, and what is lost is counted there."""
+        try:
+            self.spool.append(rows)
+        except SpoolError as error:
+            if self._storing:
+                log.warning("not stored: %s", error)
+            self._storing = False
+            if any(row.priority is Priority.INVENTORY for row in rows):
+                self.changes.resend()
+            return
+        self._storing = True
+
+    def _send(self) -> None:
+        if not self.link.connected:
+            return
+        if self.spool.epoch != self._epoch:
+            self._epoch = self.spool.epoch
+            self.flow.connected(0)
+            self.rebirth()
+        try:
+            for seq in self.flow.due(self.spool):
+                self._send_row(seq)
+        except SpoolError as error:
+            log.warning("%s", error)
+
+    def _send_row(self, seq: int) -> None:
+        body = self.spool.body(seq)
+        if body is None:
+            self.flow.in_flight.pop(seq, None)
+            return
+        report = Report(
+            host_id=self.host_id, epoch=self.spool.epoch, seq=seq, floor=self.spool.floor(), start=self.start
+        )
+        head = encode(report)
+        payload = head if body == b"{}" else head[:-1] + b"," + body[1:]
+        channel = Channel.EVENT if b'"events":' in body[:10] else Channel.REPORT
+        self.link.publish(channel, payload)
+
+    # -- what is heard -------------------------------------------------------------------------------------------------
+
+    def _heard(self, outcome: Up | Down | Received) -> None:
+        if isinstance(outcome, Up):
+            self.flow.connected(self.spool.count())
+            self._announce()
+            self.tuning.republish()
+        elif isinstance(outcome, Received):
+            self._received(outcome)
+
+    def _received(self, received: Received) -> None:
+        message = received.message
+        if isinstance(message, Ack):
+            self.spool.ack(message.epoch, message.seq)
+            if message.epoch == self.spool.epoch:
+                self.tuning.acknowledged(self.flow.acked(message.seq, self.spool.floor()))
+        elif isinstance(message, Desired):
+            self.tuning.offer(message)
+            self._compare()
+        else:
+            self._command(received.name, message)
+
+    def _command(self, name: str, command: Command) -> None:
+        result = self.commands.take(self, name, command)
+        if result is not None:
+            self._answer(name, result)
+
+    def rebirth(self) -> None:
+        """Say again who this is, and send all facts with the next cycle, which begins now."""
+        self.changes.resend()
+        self.schedule.ask()
+        self._announce()
+
+    def collect(self) -> None:
+        """Begin a cycle of all collectors now."""
+        self.schedule.ask()
+
+    def _announce(self) -> None:
+        self.link.publish(Channel.BIRTH, encode(self.birth()), retain=True)
+        state = State(host_id=self.host_id, start=self.start, online=True)
+        self.link.publish(Channel.STATE, encode(state), retain=True)
+
+    def birth(self) -> Birth:
+        """Who this is, now."""
+        return Birth(
+            host_id=self.host_id,
+            start=self.start,
+            epoch=self.spool.epoch,
+            hostname=identity.hostname(self.machine),
+            at_ms=time.time_ns() // 1_000_000,
+            agent_version=VERSION,
+            boot_id=identity.boot_id(self.machine),
+            fingerprint=self.fingerprint,
+            labels=self.config.labels,
+            collectors=[collector.NAME for collector in registry.ALL],
+            tuners=[tuner.NAME for tuner in TUNERS],
+            observe=self.config.observe,
+            generation=self.tuning.documents.generation,
+        )
+
+    def _answer(self, name: str, result: Result) -> None:
+        self.link.publish(Channel.RESULT, encode(result), name=name)
+
+    def _publish_reported(self, reported: Reported) -> None:
+        self.link.publish(Channel.REPORTED, encode(reported), retain=True)
+
+    # -- what is watched -----------------------------------------------------------------------------------------------
+
+    def _compare(self) -> None:
+        """Look for what differs from the desired document, on facts younger than the last change of ours."""
+        read_ms = min(self._read_ms.get(name, 0) for name in PLANNED_FROM)
+        if self.tuning.documents.desired is not None and read_ms > self.tuning.ended_ms:
+            facts = HostFacts(fact for facts in self.changes.facts.values() for fact in facts)
+            self.tuning.look(facts, connected=self.link.connected)
+
+    def _reread(self) -> None:
+        self.schedule.ask(*PLANNED_FROM)
+
+    def _observe_links(self) -> None:
+        now = time.monotonic()
+        if self._monitor is None:
+            if now >= self._monitor_at:
+                self._monitor_at = now + MONITOR_AGAIN_S
+                self._open_monitor()
+            return
+        try:
+            self._noticed(self._monitor.read())
+        except MachineError as error:
+            log.warning("monitor: %s", error)
+            self._monitor.close()
+            self._monitor = self._watch = None
+
+    def _open_monitor(self) -> None:
+        try:
+            self._monitor = _monitor()
+            self._watch = Watch(self.machine)
+        except MachineError as error:
+            log.info("link changes are not watched: %s", error)
+            if self._monitor is not None:
+                self._monitor.close()
+            self._monitor = None
+
+    def _noticed(self, notices: Sequence[Notice]) -> None:
+        if not notices or self._watch is None:
+            return
+        nics = (fact for fact in self.changes.facts.get("nic", []) if isinstance(fact, Nic))
+        if events := self._watch.events(notices, {nic.ifindex: nic.key for nic in nics}):
+            self.store([event_row(*events)])
+        if events or any(notice.what != "link" for notice in notices):
+            self.schedule.ask("nic", "ethtool", "irq", "queues")
+
+    def _recover(self) -> None:
+        """End what an earlier agent left in the middle."""
+        from agent import deadman  # noqa: PLC0415 - only at the start
+
+        for played in deadman.recover(self.config.state):
+            text = f"transaction {played.tx}: {played.state}: {played.reason}"
+            self.tell(_event("policy.recovered", text, Severity.WARNING))
+            documents = self.tuning.documents
+            if documents.desired is not None and documents.desired.generation == played.generation:
+                self.tuning.undone(played.outcomes, played.tx, played.reason)
+
+
+def _monitor() -> Monitor:
+    try:
+        return Monitor("link", "ethtool")
+    except MachineError:
+        return Monitor("link")
+
+
+def _event(kind: str, text: str, severity: Severity = Severity.INFO) -> Event:
+    return Event(at_ms=time.time_ns() // 1_000_000, kind=kind, severity=severity, text=text)

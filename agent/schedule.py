@@ -1,0 +1,182 @@
+"""When collectors run: in cycles, on one worker thread; one that hangs keeps its thread and delays no other."""
+
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from agent.config import ConfigError
+from collectors.registry import Collector
+from collectors.run import Result, run
+from machine import Machine
+from wire.report import Status
+
+MAX_STUCK = 4  # threads that hang in the kernel; beyond that nothing is run until one returns
+BACKOFF_MAX_S = 3600.0
+SLACK_S = 0.5  # what is due that soon joins the cycle
+
+
+class Ran(NamedTuple):
+    """One run; `at_ms` is when it began (UTC)."""
+
+    name: str
+    at_ms: int
+    result: Result
+
+
+class _Job(NamedTuple):
+    collector: Collector
+    at_ms: int
+    begun_s: float
+
+
+@dataclass(slots=True)
+class _Entry:
+    collector: Collector
+    every_s: float
+    due_s: float
+    hangs: int = 0
+    stuck: _Job | None = None
+
+
+class _Worker:
+    """One thread that runs one job at a time; an abandoned one ends when its job does."""
+
+    def __init__(self, machine: Machine, done: Callable[["_Worker", _Job, Result], None]) -> None:
+        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._machine = machine
+        self._done = done
+        threading.Thread(target=self._work, name="rackhand-collect", daemon=True).start()
+
+    def _work(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            self._done(self, job, run(job.collector, self._machine, job.at_ms))
+
+
+class Schedule:
+    """Hands a cycle's runs over when the last of them is done or given up; used by one thread.
+
+    The first cycle begins at once, the second after a random part of the interval, so that hosts that booted together
+    do not report together for ever.
+    """
+
+    def __init__(
+        self,
+        collectors: Sequence[Collector],
+        machine: Machine,
+        intervals: Mapping[str, float] = {},
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        unknown = sorted(set(intervals) - {collector.NAME for collector in collectors})
+        if unknown:
+            raise ConfigError(f"intervals: no collector {unknown[0]!r}")
+        now = time.monotonic()
+        self._machine = machine
+        self._wake = wake
+        self._entries = {c.NAME: _Entry(c, intervals.get(c.NAME, c.EVERY_S), now) for c in collectors}
+        self._results: queue.SimpleQueue[tuple[_Worker, _Job, Result]] = queue.SimpleQueue()
+        self._phase: float | None = random.random()  # noqa: S311 - no secret
+        self._todo: deque[_Entry] = deque()
+        self._running: _Job | None = None
+        self._ran: list[Ran] = []
+        self._worker: _Worker | None = None
+
+    def tick(self) -> list[Ran]:
+        """Go on with what is due; the runs of a cycle that just ended, else none. Never blocks."""
+        now = time.monotonic()
+        self._gather(now)
+        self._give_up(now)
+        if not self._todo and self._running is None:
+            self._begin(now)
+        self._dispatch(now)
+        if self._todo or self._running is not None:
+            return []
+        ran, self._ran = self._ran, []
+        return ran
+
+    def wait_s(self) -> float:
+        """Seconds until `tick` has something to do by itself."""
+        now = time.monotonic()
+        if self._running is not None:
+            collector = self._running.collector
+            return max(0.0, self._running.begun_s + collector.DEADLINE_S - now)
+        return max(0.0, min(entry.due_s for entry in self._entries.values()) - now)
+
+    def ask(self, *names: str) -> None:
+        """Make the named collectors due now, or all; one that is stuck stays so."""
+        for name, entry in self._entries.items():
+            if entry.stuck is None and (not names or name in names):
+                entry.due_s = time.monotonic()
+
+    def stuck(self) -> list[str]:
+        """Names of the collectors whose thread has not returned."""
+        return [name for name, entry in self._entries.items() if entry.stuck]
+
+    def close(self) -> None:
+        """Let the worker end; a stuck thread is a daemon and ends with the process."""
+        if self._worker is not None:
+            self._worker.jobs.put(None)
+
+    def _begin(self, now: float) -> None:
+        if all(entry.due_s > now for entry in self._entries.values()):
+            return
+        for entry in self._entries.values():
+            if entry.due_s <= now + SLACK_S:
+                self._todo.append(entry)
+                entry.due_s = now + entry.every_s * self._first_part()
+        if self._phase is not None and self._todo:
+            self._phase = None
+
+    def _first_part(self) -> float:
+        """A share of the first interval, the same for every collector, so that they stay in one cycle."""
+        return 1.0 if self._phase is None else self._phase
+
+    def _dispatch(self, now: float) -> None:
+        while self._todo and self._running is None:
+            entry = self._todo.popleft()
+            at_ms = time.time_ns() // 1_000_000
+            if entry.stuck is not None:
+                self._note(entry, at_ms, Status.HUNG, f"has not returned for {now - entry.stuck.begun_s:.0f} s", now)
+            elif len(self.stuck()) >= MAX_STUCK:
+                self._note(entry, at_ms, Status.FAILED, f"not run: {', '.join(self.stuck())} hang", now)
+            else:
+                self._running = _Job(entry.collector, at_ms, now)
+                self._worker = self._worker or _Worker(self._machine, self._finished)
+                self._worker.jobs.put(self._running)
+
+    def _finished(self, worker: _Worker, job: _Job, result: Result) -> None:
+        """On the worker's thread."""
+        self._results.put((worker, job, result))
+        self._wake()
+
+    def _gather(self, now: float) -> None:
+        while not self._results.empty():
+            worker, job, result = self._results.get()
+            entry = self._entries[job.collector.NAME]
+            if job is self._running:
+                self._running = None
+                entry.hangs = 0
+                self._ran.append(Ran(job.collector.NAME, job.at_ms, result))
+            elif job is entry.stuck:  # too late to count; its turn comes again, later each time it hangs
+                worker.jobs.put(None)
+                entry.stuck = None
+                entry.due_s = now + min(BACKOFF_MAX_S, entry.every_s * 2**entry.hangs)
+
+    def _give_up(self, now: float) -> None:
+        job = self._running
+        if job is None or now - job.begun_s < job.collector.DEADLINE_S:
+            return
+        entry = self._entries[job.collector.NAME]
+        entry.stuck = job
+        entry.hangs = min(entry.hangs + 1, 20)
+        self._running = self._worker = None
+        self._note(entry, job.at_ms, Status.HUNG, f"over its deadline of {job.collector.DEADLINE_S:g} s", job.begun_s)
+
+    def _note(self, entry: _Entry, at_ms: int, status: Status, reason: str, since_s: float) -> None:
+        duration_ms = round((time.monotonic() - since_s) * 1000, 3)
+        result = Result(status, [], [], [], reason, duration_ms)
+        self._ran.append(Ran(entry.collector.NAME, at_ms, result))
