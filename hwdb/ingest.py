@@ -53,7 +53,6 @@ class Ingest:
         batch.flush()
         batch.result.rows += ingest_samples.write(conn, self._series, batch.samples)
         ingest_findings.derive(batch, max((one.incoming.at_ms for one in parsed), default=0))
-        batch.flush()
         return _finish(batch)
 
     def _take_one_by_one(self, conn: Connection, parsed: list[Message | Dead]) -> BatchResult:

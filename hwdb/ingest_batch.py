@@ -61,9 +61,10 @@ class Known(Generic[K, V]):
     def __iter__(self) -> Iterator[V]:
         return iter(self._rows.values())
 
-    def changed(self) -> list[V]:
-        """The rows to write, by key: two transactions then never wait for each other in a circle."""
-        return [self._changed[key] for key in sorted(self._changed, key=repr)]
+    def take_changed(self) -> list[V]:
+        """The rows changed since the last time, by key: transactions then never wait for each other in a circle."""
+        changed, self._changed = self._changed, {}
+        return [changed[key] for key in sorted(changed, key=repr)]
 
 
 class Batch:
@@ -158,9 +159,9 @@ class Batch:
     def flush(self) -> None:
         """Write everything but samples."""
         for row, rows in (
-            (HostRow, self.hosts.changed()),
-            (StartRow, self.starts.changed()),
-            (Stream, self.streams.changed()),
+            (HostRow, self.hosts.take_changed()),
+            (StartRow, self.starts.take_changed()),
+            (Stream, self.streams.take_changed()),
             (CollectorRow, self._collectors()),
             (ComponentRow, [self.changed_facts[key] for key in sorted(self.changed_facts)]),
         ):
@@ -172,14 +173,13 @@ class Batch:
         for name, appended in self._inserts.items():
             self.conn.execute(models.metadata.tables[name].insert(), appended)
         self.result.rows += len(self.changed_facts) + len(self._inserts.get("event", ()))
-        self._inserts.clear()
 
     def _collectors(self) -> list[CollectorRow]:
         for key, numbers in self.latest.items():
             row = self.collectors.get(key)
             if row:
                 row.samples = msgspec.json.encode(numbers).decode()
-        return self.collectors.changed()
+        return self.collectors.take_changed()
 
     def _flush_identifiers(self) -> None:
         table = models.identifier

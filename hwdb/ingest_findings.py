@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from hwdb import models
 from hwdb.ingest_batch import Batch
 from hwdb.ingest_messages import Numbers, clean
-from hwdb.ingest_rows import HostRow
+from hwdb.ingest_rows import HostRow, save
 from tuners.findings import findings
 from tuners.hostfacts import HostFacts
 from wire.facts import FACT, Fact
@@ -52,6 +52,7 @@ def derive(batch: Batch, at_ms: int) -> None:
             for key, row in opened[host_id].items()
             if key not in found or _differs(row, found[key])
         ]
+    save(batch.conn, HostRow, batch.hosts.take_changed())
     if gone:
         batch.conn.execute(CLOSE, gone)
     if new:
