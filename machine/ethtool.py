@@ -4,9 +4,10 @@
 `read_all_x(machine)` asks the kernel once for all NICs, those without the operation are missing.
 """
 
+import functools
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 from machine import Machine, MachineError, nla
@@ -172,8 +173,12 @@ def parse_pause(attributes: dict[int, bytes]) -> dict[str, bool]:
     return {name: bool(value) for name, value in _parse_pause(attributes).items()}
 
 
-def parse_bitset(nested: bytes) -> dict[str, bool]:
-    """Name -> set, of every bit that a verbose bitset lists (one without mask lists those that are set)."""
+@functools.lru_cache(maxsize=16)
+def parse_bitset(nested: bytes) -> Mapping[str, bool]:
+    """Name -> set, of every bit that a verbose bitset lists (one without mask lists those that are set).
+
+    NICs of a kind send equal bitsets of sixty names, so the last ones are kept.
+    """
     top = nla.table(nested)
     listed = 1 in top  # ETHTOOL_A_BITSET_NOMASK: presence is the value
     bits: dict[str, bool] = {}

@@ -13,6 +13,7 @@ NEWADDR, NEWROUTE, NEWSTATS, DELLINK = 20, 24, 92, 17
 OPERSTATES = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")  # RFC 2863
 _IFF_UP = 1
 _SKIP_STATS = nla.u32(29, 8)  # IFLA_EXT_MASK: RTEXT_FILTER_SKIP_STATS; without RTEXT_FILTER_VF no VFs either
+_LINK_ATTRIBUTES = frozenset({1, 3, 4, 5, 10, 16, 18, 31, 32, 33, 37, 52, 54, 56, 57})  # those that Link has
 _IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
 _IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, dst length, src length, tos, table, protocol, scope, type, flags
@@ -119,7 +120,7 @@ def parse_link(payload: bytes) -> Link:
     if len(payload) < 16:
         raise MachineError(f"link message of {len(payload)} bytes is too short")
     _, hwtype, ifindex, flags, _ = _IFINFO.unpack_from(payload)
-    found = nla.table(payload, 16)
+    found = nla.pick(payload, 16, _LINK_ATTRIBUTES)
     get, number, string = found.get, nla.number, nla.string
     kind, slave_kind, vlan_id = _linkinfo(found[18]) if 18 in found else ("", "", None)
     state = number(get(16, b""))

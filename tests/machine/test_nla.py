@@ -1,5 +1,6 @@
 """The attribute codec: what is written reads back, and no bytes hang it or raise anything but MachineError."""
 
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from machine import MachineError, Reply, ethtool, ethtool_ioctl, netdev, netlink
 PARSERS: list[Callable[[bytes], Any]] = [
     nla.items,
     nla.table,
+    lambda payload: nla.pick(payload, 0, frozenset({1, 2, 3})),
     rtnl.parse_link,
     rtnl.parse_stats,
     rtnl.parse_route,
@@ -74,6 +76,18 @@ def test_what_is_written_reads_back(attributes: list[tuple[int, bytes]]) -> None
 def test_a_length_that_lies_is_one_clear_error(size: int) -> None:
     with pytest.raises(MachineError, match=f"attribute of {size} bytes does not fit into 8"):
         nla.items(struct.pack("=HHI", size, 1, 0))
+
+
+@given(plausible.map(b"".join))
+def test_picking_finds_what_the_table_has(payload: bytes) -> None:
+    wanted = frozenset(range(20))
+    try:
+        whole = nla.table(payload)
+    except MachineError as error:
+        with pytest.raises(MachineError, match=re.escape(str(error))):
+            nla.pick(payload, 0, wanted)
+    else:
+        assert nla.pick(payload, 0, wanted) == {kind: value for kind, value in whole.items() if kind in wanted}
 
 
 def test_the_nested_flag_is_no_part_of_the_number() -> None:
