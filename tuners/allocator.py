@@ -14,49 +14,50 @@ class Unit(NamedTuple):
     now: int | None  # the one CPU it is on
 
 
-Cost = tuple[int, int]
+Cost = tuple[int, int, int]
 
 
 class _Load:
-    """Units per CPU and per core."""
+    """How much is on each CPU: of one NIC, in all, and on its whole core."""
 
     def __init__(self, base: Mapping[int, int], core: Mapping[int, str]) -> None:
-        self.core = core
-        self.cpus = Counter(base)
-        self.cores: Counter[str] = Counter()
+        self._core = core
+        self._own: Counter[tuple[str, int]] = Counter()
+        self._cpus: Counter[int] = Counter()
+        self._cores: Counter[str] = Counter()
         for cpu, count in base.items():
-            self.cores[self._core(cpu)] += count
+            self.add("", cpu, count)
 
-    def _core(self, cpu: int) -> str:
-        return self.core.get(cpu, str(cpu))
+    def add(self, nic: str, cpu: int, count: int = 1) -> None:
+        self._own[nic, cpu] += count
+        self._cpus[cpu] += count
+        self._cores[self._core.get(cpu, "")] += count
 
-    def add(self, cpu: int, count: int = 1) -> None:
-        self.cpus[cpu] += count
-        self.cores[self._core(cpu)] += count
-
-    def cost(self, cpu: int) -> Cost:
-        return self.cpus[cpu], self.cores[self._core(cpu)]
+    def cost(self, nic: str, cpu: int) -> Cost:
+        return self._own[nic, cpu], self._cpus[cpu], self._cores[self._core.get(cpu, "")]
 
     def best(self, unit: Unit) -> int:
-        return min(unit.candidates, key=self.cost)  # the first of equals, so the filling order decides
+        """The cheapest candidate; of equals the first in the filling order."""
+        return min(unit.candidates, key=lambda cpu: self.cost(unit.nic, cpu))
 
 
 def allocate(units: Sequence[Unit], base: Mapping[int, int], core: Mapping[int, str]) -> dict[tuple[str, int], int]:
     """(NIC, queue) -> CPU. `base` is load that does not move, `core` names each CPU's physical core.
 
-    A unit on a candidate stays unless a move makes the load strictly more even: first per CPU, then per core. Every
-    move lowers (sum of squared CPU loads, sum of squared core loads), so it ends, and its own result moves nothing.
+    A unit on a candidate stays unless a move makes the load strictly more even: of its NIC per CPU, then of all NICs
+    per CPU, then per core. Every move lowers (sums of squares of the three), so it ends, and its own result moves
+    nothing.
     """
     load = _Load(base, core)
     placed: dict[tuple[str, int], int] = {}
     for unit in units:
         if unit.now in unit.candidates:
             placed[unit.nic, unit.queue] = unit.now
-            load.add(unit.now)
+            load.add(unit.nic, unit.now)
     for unit in units:
         if (unit.nic, unit.queue) not in placed:
             placed[unit.nic, unit.queue] = cpu = load.best(unit)
-            load.add(cpu)
+            load.add(unit.nic, cpu)
     while _improve(units, placed, load):
         pass
     return placed
@@ -66,11 +67,11 @@ def _improve(units: Sequence[Unit], placed: dict[tuple[str, int], int], load: _L
     moved = False
     for unit in units:
         old = placed[unit.nic, unit.queue]
-        load.add(old, -1)
+        load.add(unit.nic, old, -1)
         new = load.best(unit)
-        if load.cost(new) < load.cost(old):
+        if load.cost(unit.nic, new) < load.cost(unit.nic, old):
             placed[unit.nic, unit.queue], moved = new, True
         else:
             new = old
-        load.add(new)
+        load.add(unit.nic, new)
     return moved

@@ -33,7 +33,8 @@ def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
 
 
 def _table(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Change]:
-    wanted = max((_entries(setting) for setting in settings if setting.mode is not Mode.WARN), default=0)
+    steered = (setting for setting in settings if setting.nic in facts.queues and facts.queues[setting.nic].rps_cpus)
+    wanted = max((_entries(setting) for setting in steered if setting.mode is not Mode.WARN), default=0)
     current = facts.softnet.rps_sock_flow_entries if facts.softnet else None
     if current is not None and current < wanted:
         op = FileWrite(SOCK_FLOW_ENTRIES, str(current), str(wanted))

@@ -87,9 +87,7 @@ def _named(name: str, column: int, of_nic: bool) -> str:
             column, f"a NIC has no {kind!r}{meant(kind, [f for owner in OF_A_NIC for f in FIELDS[owner]])}"
         )
     if kind not in KINDS:
-        raise SelectError(
-            column, f"{name!r} is no label and no fact{meant(kind, ['labels', *KINDS])}: write kind.field"
-        )
+        raise SelectError(column, f"{name!r} is no label and no kind.field{meant(kind, ['labels', *KINDS])}")
     field = rest.partition(".")[0]
     if field not in FIELDS[kind]:
         raise SelectError(column + len(kind) + 1, f"{kind} has no field {field!r}{meant(field, FIELDS[kind])}")

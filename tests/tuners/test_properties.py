@@ -1,0 +1,158 @@
+"""What holds for every machine and every policy."""
+
+from collections.abc import Callable
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from tuners import topology
+from tuners.hostfacts import HostFacts
+from tuners.planner import plan, project
+from tuners.registry import ALL, Stage
+from wire.cpulist import format_cpulist, parse_cpulist, parse_cpumask
+from wire.facts import Fact, Queues, Softnet
+from wire.policy import Change, EthtoolSet, FileWrite, IrqBan, Setting, Value, Values, inverse
+
+Make = Callable[..., list[Fact]]
+
+SPEC_VALUES: dict[str, dict[str, st.SearchStrategy[Value]]] = {
+    "channels": {name: st.sampled_from(["auto", "max"]) | st.integers(0, 20) for name in ("combined", "rx", "tx")},
+    "rings": {name: st.just("max") | st.integers(1, 9000) for name in ("rx", "tx")},
+    "offloads": {name: st.booleans() for name in ("gro", "lro", "tso", "ntuple", "rx-gro", "rxhash")},
+    "coalesce": {
+        **{name: st.booleans() for name in ("adaptive_rx", "adaptive_tx")},
+        **{name: st.integers(0, 300) for name in ("rx_usecs", "tx_usecs", "rx_frames")},
+    },
+    "irq_affinity": {
+        "placement": st.sampled_from(["local", "spread", "list"]),
+        "cpus": st.sets(st.integers(0, 15), min_size=1).map(format_cpulist),
+    },
+    "xps": {"mode": st.sampled_from(["auto", "off"])},
+    "rps": {"mode": st.sampled_from(["auto", "off", "all"]), "flow_entries": st.integers(0, 70000)},
+}
+
+
+@st.composite
+def values_of(draw: st.DrawFn, knob: str) -> Values:
+    return draw(st.fixed_dictionaries({}, optional=SPEC_VALUES[knob]))
+
+
+@st.composite
+def hosts(draw: st.DrawFn, cpus: Make, nic: Make) -> tuple[HostFacts, list[Setting]]:
+    """A machine of one to three nodes with any siblings, isolation and interrupts, and settings for its NICs."""
+    count = draw(st.integers(1, 16))
+    members = draw(st.permutations(range(count)))
+    cut = sorted(draw(st.lists(st.integers(0, count), min_size=2, max_size=2)))
+    nodes = [members[: cut[0]], members[cut[0] : cut[1]], members[cut[1] :]]
+    pairs = [members[n : n + 2] for n in range(0, count, 2)] if draw(st.booleans()) else []
+    isolated = format_cpulist(draw(st.sets(st.integers(0, count - 1))))
+    facts = cpus(nodes=nodes, smt=pairs, isolated=isolated, nohz_full=draw(st.sampled_from(["", "1-2"])))
+    affinity = st.sets(st.integers(0, count - 1), min_size=1).map(format_cpulist)
+    wanted: list[Setting] = []
+    for number in range(draw(st.integers(1, 3))):
+        made = nic(
+            ifname=f"eth{number}",
+            base=100 * (number + 1),
+            node=draw(st.sampled_from([None, 0, 1, 2, 7])),
+            cpus=draw(st.lists(affinity, min_size=1, max_size=6)),
+            driver=draw(st.sampled_from(["ice", "virtio_net", "ena", "mlx5_core", "ixgbe"])),
+            split=draw(st.booleans()),
+            managed=draw(st.booleans()),
+        )
+        facts += [_steered(fact, draw(affinity)) for fact in made]
+        knobs = [tuner.NAME for tuner in ALL if draw(st.booleans())]
+        wanted += [Setting(knob=knob, nic=made[0].key, values=draw(values_of(knob))) for knob in knobs]
+    soft = Softnet(rps_sock_flow_entries=draw(st.sampled_from([None, 0, 4096])), irqbalance=draw(st.booleans()))
+    return HostFacts([*facts, soft]), wanted
+
+
+def _steered(fact: Fact, cpus: str) -> Fact:
+    if not isinstance(fact, Queues):
+        return fact
+    return structs.replace(fact, rps_cpus=[cpus] * len(fact.rps_cpus), rps_flow_cnt=[64] * len(fact.rps_cpus))
+
+
+def current(facts: HostFacts, change: Change) -> object:
+    """What the facts say of the thing a change is about, in the change's own terms."""
+    op = change.op
+    if isinstance(op, EthtoolSet):
+        have: dict[str, Value] = getattr(facts.ethtool[change.nic], op.message)
+        return {name: have[name] for name in op.before}
+    if isinstance(op, IrqBan):
+        return facts.softnet.banned_irqs if facts.softnet else None
+    parts = op.path.split("/")
+    if parts[2] == "irq":
+        queues = {queue.irq: queue for irq in facts.irq.values() for queue in irq.queues}
+        return queues[int(parts[3])].cpus
+    if parts[2] == "sys":
+        return str(facts.softnet.rps_sock_flow_entries) if facts.softnet else None
+    value = getattr(facts.queues[change.nic], parts[-1])[int(parts[-2].partition("-")[2])]
+    return str(value) if isinstance(value, int) else parse_cpulist(value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_plan_over_its_own_result_is_empty(cpus: Make, nic: Make, data: st.DataObject) -> None:
+    facts, wanted = data.draw(hosts(cpus, nic))
+    after = project(facts, plan(wanted, facts))
+    assert plan(wanted, after).changes == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_stage_by_stage_ends_in_the_same_quiet(cpus: Make, nic: Make, data: st.DataObject) -> None:
+    facts, wanted = data.draw(hosts(cpus, nic))
+    for stage in Stage:
+        facts = project(facts, plan(wanted, facts, stage))
+    assert plan(wanted, facts).changes == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_the_order_of_facts_and_settings_does_not_matter(cpus: Make, nic: Make, data: st.DataObject) -> None:
+    facts, wanted = data.draw(hosts(cpus, nic))
+    shuffled = facts.all()
+    Random(1).shuffle(shuffled)  # noqa: S311
+    assert plan(wanted[::-1], HostFacts(shuffled)) == plan(wanted, facts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_no_work_is_put_on_isolated_cpus(cpus: Make, nic: Make, data: st.DataObject) -> None:
+    facts, wanted = data.draw(hosts(cpus, nic))
+    shut = topology.isolated(facts)
+    for change in plan(wanted, facts).changes:
+        if isinstance(change.op, FileWrite) and change.knob == "irq_affinity":
+            assert not shut.intersection(parse_cpulist(change.op.after))
+        if isinstance(change.op, FileWrite) and change.op.path.endswith("rps_cpus"):
+            assert not shut.intersection(parse_cpumask(change.op.after))
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_every_change_starts_from_what_is_and_can_be_undone(cpus: Make, nic: Make, data: st.DataObject) -> None:
+    facts, wanted = data.draw(hosts(cpus, nic))
+    for stage in Stage:  # within a stage each thing is changed once
+        made = plan(wanted, facts, stage)
+        for change in made.changes:
+            is_mask = isinstance(change.op, FileWrite) and change.op.path.endswith("ps_cpus")
+            before = parse_cpumask(str(change.op.before)) if is_mask else change.op.before
+            assert before == current(facts, change)
+            assert change.op.before != change.op.after
+            assert inverse(inverse(change.op)) == change.op
+            assert inverse(change.op).after == change.op.before
+        facts = project(facts, made)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_with_xps_every_online_cpu_has_a_queue(cpus: Make, nic: Make, data: st.DataObject) -> None:
+    facts, _ = data.draw(hosts(cpus, nic))
+    wanted = [Setting(knob="xps", nic=key, values={"mode": "auto"}) for key in facts.nics]
+    after = project(facts, plan(wanted, facts))
+    for fact in after.queues.values():
+        if fact.xps_cpus is not None:
+            assert {cpu for cpus in fact.xps_cpus for cpu in parse_cpulist(cpus)} == topology.online(facts)
+            assert all(fact.xps_cpus)
