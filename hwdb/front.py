@@ -6,6 +6,7 @@ from hwdb import screen
 from hwdb.cli.output import Format, clean, document
 from hwdb.db import reading
 from hwdb.facts import page
+from hwdb.place import default_url, shown
 from hwdb.store_events import FindingEntry
 from tuners.hostfacts import HostFacts
 from wire.facts import Fact
@@ -35,15 +36,17 @@ def collect(url: str, host_id: str, places: list[tuple[str, str]], *, enforcing:
         facts=found.host.facts if found else [],
         findings=found.findings if found else [],
         places=dict(places),
-        tries=tries(hostname),
+        tries=tries(hostname, url),
         enforcing=enforcing,
         running=running,
     )
 
 
-def tries(hostname: str) -> list[tuple[str, str]]:
+def tries(hostname: str, url: str) -> list[tuple[str, str]]:
     """Commands worth trying next, with what they do."""
+    elsewhere = [] if url == default_url() else [(f"export RACKHAND_DB={shown(url)}", "for the commands below")]
     return [
+        *elsewhere,
         (f"rackhand host {hostname}" if hostname else "rackhand hosts", "this screen from SQL, at any time"),
         ("rackhand nics --where 'rx_queues>=2'", "NICs of all hosts, by any field"),
         ("rackhand events --follow", "what happens, as it happens"),

@@ -1,6 +1,7 @@
 """Where `rackhand up` keeps its things, and so where the other verbs look when nobody says otherwise."""
 
 import os
+import re
 from pathlib import Path
 
 
@@ -13,3 +14,8 @@ def default_state() -> Path:
 def default_url(state: Path | None = None) -> str:
     """The SQLite database in a state directory, the default one unless named."""
     return f"sqlite:///{(state or default_state()).absolute() / 'rackhand.db'}"
+
+
+def shown(url: str) -> str:
+    """A database URL for people: without its password."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)

@@ -106,7 +106,7 @@ def nics(facts: HostFacts, width: int) -> RenderableType:
     virtual = [nic for nic in facts.nics.values() if nic.type != "physical"]
     parts: list[RenderableType] = []
     if physical:
-        parts.append(_nic_table(facts, sorted(physical, key=lambda nic: nic.ifindex), width))
+        parts.append(_indented(_nic_table(facts, sorted(physical, key=lambda nic: nic.ifindex), width)))
     else:
         parts.append(Text("  no physical NIC", style="dim"))
     if virtual:
@@ -182,7 +182,11 @@ def _lines(lines: Sequence[tuple[str, str]]) -> RenderableType:
     drawn.add_column(overflow="fold")
     for label, text in lines:
         drawn.add_row(label, Text(text))
-    return Padding(drawn, (0, 0, 0, 2))
+    return _indented(drawn)
+
+
+def _indented(drawn: RenderableType) -> RenderableType:
+    return Padding(drawn, (0, 0, 0, 2), expand=False)
 
 
 def _title(text: str) -> Text:

@@ -17,6 +17,7 @@ from hwdb.cli.failure import Exit, Failure
 from hwdb.cli.output import Format
 from hwdb.db import open_engine, reading, rows
 from hwdb.front import Front, collect, show
+from hwdb.place import shown
 
 if TYPE_CHECKING:
     from hwdb.loop import Loop
@@ -54,7 +55,7 @@ def run(options: Options) -> None:
 
 
 def _start(options: Options, stack: ExitStack) -> None:
-    _say(options, f"database  {options.url}")
+    _say(options, f"database  {shown(options.url)}")
     migrate.upgrade(options.url)
     own = broker.choose(options.state, options.port)
     own.start()
@@ -157,10 +158,11 @@ class _Agent:
         self._process: subprocess.Popen[bytes] | None = None
         self._pause_s = RESTART_S[0]
         self._started = 0.0
+        self.started_ms = 0
 
     def start(self) -> None:
         self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._started = time.monotonic()
+        self._started, self.started_ms = time.monotonic(), time.time_ns() // 1_000_000
         self._process = child.spawn([sys.executable, "-m", "agent.cli", "run"], self.log, self._environment)
 
     def ended(self) -> bool:
@@ -191,7 +193,7 @@ class _Agent:
 def _wait_for_report(options: Options, agent: _Agent) -> None:
     """Until every collector of this host has reported; raises Failure when the agent ends or takes too long."""
     deadline = time.monotonic() + REPORT_S
-    while not reported(options.url, agent.host_id()):
+    while not reported(options.url, agent.host_id(), agent.started_ms):
         if agent.ended():
             raise Failure(Exit.NO_REPORT, f"the agent of this host ended: {child.last_line(agent.log) or agent.log}")
         if time.monotonic() > deadline:
@@ -199,18 +201,18 @@ def _wait_for_report(options: Options, agent: _Agent) -> None:
         time.sleep(TURN_S / 2)
 
 
-def reported(url: str, host_id: str) -> bool:
-    """Whether every collector that the newest birth names has reported since that birth."""
+def reported(url: str, host_id: str, since_ms: int) -> bool:
+    """Whether every collector that the newest birth names has reported a run since then."""
     if not host_id:
         return False
     import msgspec  # noqa: PLC0415
 
     sql = (
         "SELECT h.collectors, c.collector FROM host h JOIN collector_state c ON c.host_id = h.host_id"
-        " WHERE h.host_id = :host_id AND c.at_ms >= h.birth_ms"
+        " WHERE h.host_id = :host_id AND c.at_ms >= :since_ms"
     )
     with reading(url) as conn:
-        found = rows(conn, sql, {"host_id": host_id})
+        found = rows(conn, sql, {"host_id": host_id, "since_ms": since_ms})
     return bool(found) and {row[1] for row in found} >= set(msgspec.json.decode(found[0][0], type=list[str]))
 
 
@@ -219,7 +221,7 @@ def _front(options: Options, own: broker.Broker, api: str, host_id: str) -> Fron
         ("API", f"http://{api}/api/v1/hosts"),
         ("metrics", f"http://{api}/metrics"),
         ("broker", f"mqtt://{own.address} ({own.name})"),
-        ("database", options.url),
+        ("database", shown(options.url)),
         ("logs", str(options.state)),
     ]
     return collect(options.url, host_id, places, enforcing=options.enforce, running=not options.once)

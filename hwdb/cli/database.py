@@ -5,6 +5,7 @@ import msgspec
 from hwdb import migrate
 from hwdb.cli.failure import Exit, Failure
 from hwdb.cli.output import Format, columns, emit
+from hwdb.place import shown
 
 
 class Line(msgspec.Struct):
@@ -29,10 +30,3 @@ def check(url: str, form: Format) -> None:
     emit([Line(shown(url), text) for text in problems or ["up to date"]], LINES, form)
     if problems:
         raise Failure(Exit.DATABASE, "the schema is not this release's: `rackhand db upgrade` brings it there")
-
-
-def shown(url: str) -> str:
-    """The URL without its password."""
-    from sqlalchemy import make_url  # noqa: PLC0415
-
-    return make_url(url).render_as_string(hide_password=True)
