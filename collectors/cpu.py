@@ -46,12 +46,13 @@ def collect(machine: Machine) -> Iterator[Cpu]:
 
 
 def read_online(machine: Machine) -> list[int]:
-    """Ids of online CPUs; from the directories, less `offline`, on a machine without the file."""
+    """Ids of online CPUs; on a machine without the file the directories, less those that say they are not."""
     online = _ids(sysfs.text(machine, f"{_CPUS}/online"))
     if online:
         return online
     folders = {int(match[1]) for name in sysfs.names(machine, _CPUS) if (match := _CPU.fullmatch(name))}
-    return sorted(folders - set(_ids(sysfs.text(machine, f"{_CPUS}/offline"))))
+    folders -= set(_ids(sysfs.text(machine, f"{_CPUS}/offline")))
+    return sorted(cpu for cpu in folders if sysfs.number(machine, f"{_CPUS}/cpu{cpu}/online") != 0)
 
 
 def read_threads(machine: Machine, online: Iterable[int]) -> list[CpuThread]:

@@ -37,7 +37,13 @@ def read_node_ids(machine: Machine) -> list[int]:
 
 def read_node_cpus(machine: Machine) -> dict[int, str]:
     """Node id -> its cpulist, "" for a node without CPUs."""
-    return {node: sysfs.cpulist(machine, f"{_NODES}/node{node}/cpulist") for node in read_node_ids(machine)}
+    return {node: read_cpus(machine, f"{_NODES}/node{node}") for node in read_node_ids(machine)}
+
+
+def read_cpus(machine: Machine, folder: str) -> str:
+    """A node's cpulist, "" when it has no CPUs; from the mask where there is no list."""
+    listed = sysfs.cpulist(machine, f"{folder}/cpulist")
+    return listed or sysfs.mask_cpulist(sysfs.text(machine, f"{folder}/cpumap")) or ""
 
 
 def read_node(machine: Machine, node: int, nodes: list[int], memory: dict[str, int]) -> Numa:
@@ -50,7 +56,7 @@ def read_node(machine: Machine, node: int, nodes: list[int], memory: dict[str, i
     return Numa(
         key=f"node{node}",
         node=node,
-        cpus=sysfs.cpulist(machine, f"{folder}/cpulist"),
+        cpus=read_cpus(machine, folder),
         memory_kb=memory.get("MemTotal"),
         distances=parse_distances(sysfs.text(machine, f"{folder}/distance"), online, nodes),
     )

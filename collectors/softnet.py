@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from collectors import sysfs
-from machine import Machine, MachineError, irqbalance
+from machine import Machine, MachineError, NotPresentError, irqbalance
 from wire.cpulist import parse_cpulist
 from wire.facts import Softnet
 from wire.report import Sample
@@ -70,30 +70,25 @@ def parse_softirq_times(text: str) -> dict[int, float]:
 
 def read_settings(machine: Machine) -> Softnet:
     """The sysctls, and whether irqbalance runs and which IRQs it was told to leave alone."""
+    runs, banned = read_irqbalance(machine)
     return Softnet(
         rps_sock_flow_entries=sysfs.number(machine, _CORE + "rps_sock_flow_entries"),
         netdev_budget=sysfs.number(machine, _CORE + "netdev_budget"),
         netdev_budget_usecs=sysfs.number(machine, _CORE + "netdev_budget_usecs"),
         netdev_max_backlog=sysfs.number(machine, _CORE + "netdev_max_backlog"),
-        irqbalance=runs_irqbalance(machine),
-        banned_irqs=read_banned(machine),
+        irqbalance=runs,
+        banned_irqs=banned,
     )
 
 
-def runs_irqbalance(machine: Machine) -> bool:
-    """True when irqbalance has its control socket open."""
+def read_irqbalance(machine: Machine) -> tuple[bool, list[int]]:
+    """Whether irqbalance runs, and the IRQs it was told to leave alone, ascending; none when it does not answer."""
     try:
-        return bool(irqbalance.find(machine.read("/proc/net/unix")))
+        return True, irqbalance.parse_setup(machine.irqbalance("setup")).banned_irqs
+    except NotPresentError:
+        return False, []
     except MachineError:
-        return False
-
-
-def read_banned(machine: Machine) -> list[int]:
-    """IRQs that a running irqbalance was told to leave alone, ascending; none when it does not run."""
-    try:
-        return irqbalance.parse_setup(machine.irqbalance("setup")).banned_irqs
-    except MachineError:
-        return []
+        return True, []
 
 
 def _online(machine: Machine) -> list[int]:
