@@ -4,6 +4,7 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from machine import MachineError, NotPresentError, Reply, nla
 from machine.disguise import Disguise
@@ -29,14 +30,28 @@ _MIN_SECRET = 4
 _COMMON_ZEROS = 4  # a MAC with so many of them looks like numbers, it is changed only where it must be a MAC
 _EDGES = " \t\r\n\0"
 
-_NEWLINK = 16
-_LINK_MACS = (1, 2, 54)  # IFLA_ADDRESS, IFLA_BROADCAST, IFLA_PERM_ADDRESS
-_ADDRESSED = {  # rtnl message: length of its header, attributes with IP addresses
-    20: (8, (1, 2, 4, 5, 7)),  # RTM_NEWADDR: IFA_ADDRESS, LOCAL, BROADCAST, ANYCAST, MULTICAST
-    24: (12, (1, 2, 5, 7)),  # RTM_NEWROUTE: RTA_DST, SRC, GATEWAY, PREFSRC
-    26: (12, (1, 2, 5, 7)),  # RTM_GETROUTE
+
+class _Where(NamedTuple):
+    """Where an rtnetlink message holds addresses: after so many bytes, in these attributes."""
+
+    size: int
+    ips: tuple[int, ...] = ()
+    macs: tuple[int, ...] = ()
+    hops: bool = False
+
+
+_LINK = _Where(16, macs=(1, 2, 54))  # IFLA_ADDRESS, IFLA_BROADCAST, IFLA_PERM_ADDRESS
+_ROUTE = _Where(12, ips=(1, 2, 5, 7), hops=True)  # RTA_DST, SRC, GATEWAY, PREFSRC
+_NEIGHBOUR = _Where(12, ips=(1,), macs=(2,))  # NDA_DST, NDA_LLADDR
+_HOP = _Where(8, ips=_ROUTE.ips, hops=True)
+_ADDRESSED = {
+    16: _LINK,  # RTM_NEWLINK
+    20: _Where(8, ips=(1, 2, 4, 5, 7)),  # RTM_NEWADDR: IFA_ADDRESS, LOCAL, BROADCAST, ANYCAST, MULTICAST
+    24: _ROUTE,  # RTM_NEWROUTE
+    26: _ROUTE,  # RTM_GETROUTE
+    28: _NEIGHBOUR,  # RTM_NEWNEIGH
+    30: _NEIGHBOUR,  # RTM_GETNEIGH
 }
-_ROUTES = (24, 26)
 _MULTIPATH, _VIA = 9, 18
 
 
@@ -113,30 +128,23 @@ class _Redaction:
         return ".".join(self.disguise.word(part) for part in word.split("."))
 
     def rtnl(self, kind: int, payload: bytes) -> bytes:
-        if kind == _NEWLINK:
-            return payload[:16] + b"".join(nla.attr(at, self.link(at, value)) for at, value in nla.items(payload, 16))
-        if kind not in _ADDRESSED:
-            return self.binary(payload)
-        size, holders = _ADDRESSED[kind]
-        return payload[:size] + self.attributes(payload, size, holders, hops=kind in _ROUTES)
+        where = _ADDRESSED.get(kind)
+        return self.attributes(payload, where) if where else self.binary(payload)
 
-    def link(self, kind: int, value: bytes) -> bytes:
-        return self.disguise.mac(value) if kind in _LINK_MACS else self.binary(value)
+    def attributes(self, payload: bytes, where: _Where) -> bytes:
+        pairs = nla.items(payload, where.size)
+        return payload[: where.size] + b"".join(nla.attr(kind, self.value(kind, value, where)) for kind, value in pairs)
 
-    def attributes(self, payload: bytes, offset: int, holders: tuple[int, ...], *, hops: bool) -> bytes:
-        changed = b""
-        for kind, value in nla.items(payload, offset):
-            if kind in holders:
-                value = self.packed(value)  # noqa: PLW2901 - the value that is written
-            elif hops and kind == _VIA:
-                value = value[:2] + self.packed(value[2:])  # noqa: PLW2901
-            elif hops and kind == _MULTIPATH:
-                value = b"".join(self.hop(hop, holders) for hop in _hops(value))  # noqa: PLW2901
-            changed += nla.attr(kind, value)
-        return changed
-
-    def hop(self, hop: bytes, holders: tuple[int, ...]) -> bytes:
-        return hop[:8] + self.attributes(hop, 8, holders, hops=True)
+    def value(self, kind: int, value: bytes, where: _Where) -> bytes:
+        if kind in where.macs:
+            return self.disguise.mac(value)
+        if kind in where.ips:
+            return self.packed(value)
+        if where.hops and kind == _VIA:
+            return value[:2] + self.packed(value[2:])
+        if where.hops and kind == _MULTIPATH:
+            return b"".join(self.attributes(hop, _HOP) for hop in _hops(value))
+        return self.binary(value)
 
     def packed(self, address: bytes) -> bytes:
         change = {4: self.disguise.ipv4, 16: self.disguise.ipv6}.get(len(address))
@@ -159,15 +167,16 @@ def _any_of(words: Iterable[str], letters: str) -> re.Pattern[str]:
 
 
 def _macs(tape: Tape) -> Iterator[bytes]:
-    """Hardware addresses of links, and those that texts spell out."""
+    """Hardware addresses of links and neighbours, and those that texts spell out."""
     for call, body in tape.items():
         if isinstance(body, bytes):
             pairs: Iterator[re.Match[str]] = _PAIRS.finditer(body.decode(errors="replace"))
             yield from (bytes.fromhex(match[0].replace(match[1], "")) for match in pairs)
         elif isinstance(body, list) and call[0] == "rtnl":
-            links = (reply.payload for reply in body if reply.kind == _NEWLINK)
-            found = (pair for link in links for pair in nla.items(link, 16))
-            yield from (value for kind, value in found if kind in _LINK_MACS and len(value) >= 6)
+            for reply in body:
+                where = _ADDRESSED.get(reply.kind, _Where(len(reply.payload)))
+                found = nla.items(reply.payload, where.size)
+                yield from (value for kind, value in found if kind in where.macs and len(value) >= 6)
 
 
 def _words(tape: Tape) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A recorded machine answers as the real one did, takes writes in memory, and names nobody when redacted."""
 
+import ipaddress
 import json
 import re
 import shutil
@@ -223,6 +224,7 @@ def test_a_capture_that_is_no_file_is_one_clear_error(tmp_path: Path) -> None:
 
 
 MAC, PERM, HOST, SERIAL = "b4:96:91:5e:0f:a1", "B4-96-91-5E-0F-A2", "db17-rack4", "5CG0071XK9"
+NEIGHBOUR = "001b17a1b2c3"
 UUID, MACHINE_ID, IPV4, IPV6 = "4c4c4544-0039-5a10-8058-c7c04f4a5931", "f00d" * 8, "10.20.31.45", "fd12:3456:789a::4f"
 
 
@@ -266,6 +268,13 @@ def _record(machine: Live) -> Recording:
     recording.tape["rtnl", "18", "dump", "00"] = [Reply(16, link)]
     address = struct.pack("=BBBBI", 2, 24, 0, 0, 2) + nla.attr(1, bytes([10, 20, 31, 45]))
     recording.tape["rtnl", "22", "dump", "00"] = [Reply(20, address)]
+    hop = struct.pack("=HBBi", 16, 0, 0, 2) + nla.attr(5, bytes([10, 20, 31, 45]))
+    via = nla.attr(18, struct.pack("=H", 10) + ipaddress.ip_address(IPV6).packed)
+    route = struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 0, 0, 1, 0) + nla.attr(9, hop) + via
+    recording.tape["rtnl", "26", "dump", "00"] = [Reply(24, route)]
+    neighbour = struct.pack("=BxxxiHBB", 2, 2, 2, 0, 1) + nla.attr(1, bytes([10, 20, 31, 45]))
+    neighbour += nla.attr(2, bytes.fromhex(NEIGHBOUR))
+    recording.tape["rtnl", "30", "get", neighbour.hex()] = [Reply(28, neighbour)]
     recording.tape["file", "/sys/gone"] = failure(2, f"/sys/{SERIAL}")
     return recording
 
@@ -274,7 +283,9 @@ def test_nothing_that_names_the_machine_survives(secretive: Live) -> None:
     recording = _record(secretive)
     whole, redacted = recording.dump(redact=False), recording.dump()
     mac, perm = MAC.replace(":", ""), PERM.replace("-", "")
-    secrets = [MAC, mac, PERM, perm, HOST, SERIAL, UUID, MACHINE_ID, IPV4, IPV6, "0a141f2d", HOST.encode().hex()]
+    secrets = [MAC, mac, PERM, perm, HOST, SERIAL, NEIGHBOUR = "001b17a1b2c3"
+UUID, MACHINE_ID, IPV4, IPV6, "0a141f2d", HOST.encode().hex(), NEIGHBOUR]
+    secrets.append(ipaddress.ip_address(IPV6).packed.hex())
     for secret in secrets:
         assert secret.lower() in whole.lower(), secret
         assert secret.lower() not in redacted.lower(), secret
