@@ -50,12 +50,21 @@ class Played(msgspec.Struct, kw_only=True):
 
 def arm(path: Path) -> str:
     """Start the dead-man for a journal and wait until it watches; how it runs. Raises DeadManError."""
-    if by_systemd() and subprocess.run(systemd_argv(path), check=False, capture_output=True).returncode == 0:
+    if by_systemd() and _by_service(path):
         return "systemd"
     try:
         return _detached(path)
     except OSError as error:
         raise DeadManError(f"the dead-man of {path.stem} could not be started: {error}") from None
+
+
+def _by_service(path: Path) -> bool:
+    """True once the service says READY; a second watcher beside a late one does no harm, the lock keeps them apart."""
+    try:
+        done = subprocess.run(systemd_argv(path), check=False, capture_output=True, timeout=READY_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def by_systemd() -> bool:

@@ -1,6 +1,7 @@
 """The dead-man's own doings: how it is started, when it acts, and when it keeps its hands off."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,36 @@ def test_systemd_gets_a_service_that_it_restarts(log: Path) -> None:
     assert argv[:4] == ["systemd-run", "--quiet", "--collect", f"--unit=rackhand-deadman-{log.stem}"]
     assert {"--property=Type=notify", "--property=Restart=on-failure"} <= set(argv)
     assert argv[-5:] == [sys.executable, "-m", "agent.deadman", "watch", str(log)]
+
+
+def test_a_service_says_ready_when_it_watches(log: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(60)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with subprocess.Popen([sys.executable, "-m", "agent.deadman", "watch", str(log)], env=environment) as watcher:
+            assert notify.recv(64) == b"READY=1"
+            with journal.resume(log) as held:
+                held.mark(State.COMMITTED)
+            assert watcher.wait(60) == 0, "a clean exit: systemd does not start it again"
+
+
+@pytest.mark.parametrize("script", ["exit 1", "exec sleep 600"])
+def test_a_systemd_that_does_not_start_it_is_replaced(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    command = tmp_path / "systemd-run"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+    monkeypatch.setattr(deadman, "by_systemd", lambda: True)
+    argv = deadman.systemd_argv(log)
+    monkeypatch.setattr(deadman, "systemd_argv", lambda _: [str(command), *argv[1:]])
+    with monkeypatch.context() as patch:
+        patch.setattr(deadman, "READY_S", 5.0)
+        assert deadman.arm(log) == "detached"
+    with journal.resume(log) as held:
+        held.mark(State.COMMITTED)
+    wait_for(lambda: not running(log), "its end")
 
 
 def test_systemd_is_used_only_in_its_own_namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
