@@ -55,7 +55,7 @@ class Live:
         self.root = os.path.realpath(root)
         self._idle: dict[int, list[netlink.Channel]] = {netlink.ROUTE: [], netlink.GENERIC: []}
         self._families: dict[str, netlink.Family] = {"nlctrl": netlink.Family(netlink.CTRL, {})}
-        self._control: socket.socket | None = None
+        self._controls: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         return self
@@ -68,9 +68,8 @@ class Live:
         for channels in self._idle.values():
             while channels:
                 channels.pop().close()
-        if self._control:
-            self._control.close()
-            self._control = None
+        while self._controls:
+            self._controls.pop().close()
 
     def path(self, path: str) -> str:
         """Where `path` is for the operating system; links are followed inside the root, never out of it."""
@@ -148,11 +147,15 @@ class Live:
             raise NotPresentError(f"{ifname!r} is not an interface name")
         argument = struct.pack("@16sP16x", name, buffer.buffer_info()[0])
         try:
-            if self._control is None:
-                self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            fcntl.ioctl(self._control, _SIOCETHTOOL, argument)
+            control = self._controls.pop()
+        except IndexError:
+            control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            fcntl.ioctl(control, _SIOCETHTOOL, argument)
         except OSError as error:
             raise failure(error.errno or 0, f"{ifname}: ethtool ioctl {request[0] if request else 0:#x}") from None
+        finally:
+            self._controls.append(control)
         return buffer.tobytes()
 
     def psutil(self, function: str) -> Any:

@@ -283,8 +283,21 @@ def test_nothing_that_names_the_machine_survives(secretive: Live) -> None:
     recording = _record(secretive)
     whole, redacted = recording.dump(redact=False), recording.dump()
     mac, perm = MAC.replace(":", ""), PERM.replace("-", "")
-    secrets = [MAC, mac, PERM, perm, HOST, SERIAL, NEIGHBOUR = "001b17a1b2c3"
-UUID, MACHINE_ID, IPV4, IPV6, "0a141f2d", HOST.encode().hex(), NEIGHBOUR]
+    secrets = [
+        MAC,
+        mac,
+        PERM,
+        perm,
+        HOST,
+        SERIAL,
+        UUID,
+        MACHINE_ID,
+        IPV4,
+        IPV6,
+        "0a141f2d",
+        HOST.encode().hex(),
+        NEIGHBOUR,
+    ]
     secrets.append(ipaddress.ip_address(IPV6).packed.hex())
     for secret in secrets:
         assert secret.lower() in whole.lower(), secret
