@@ -105,8 +105,7 @@ def test_the_list_entry_is_derived(ingest: Ingest, query: Query, speaker: type[S
             host.facts("dmi", Dmi(vendor="Dell Inc.", product="PowerEdge R6525")),
         ]
     )
-    columns = "vendor, product, cpu, threads, memory_kb, nics"
-    assert query(f"SELECT {columns} FROM host") == [
+    assert query("SELECT vendor, product, cpu, threads, memory_kb, nics FROM host") == [
         ("Dell Inc.", "PowerEdge R6525", "AMD EPYC 7763", 128, 263_000_000, 1)
     ]
 

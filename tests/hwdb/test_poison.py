@@ -80,7 +80,7 @@ HOSTILE = [
     "\0",
     "\u202e%s{}$1:name",
     "\ud83d\ude00" * 50,
-    "x" * 100_000,
+    "x" * 20_000,
     "<script>",
     "\x1b[2J",
 ]
@@ -154,8 +154,8 @@ FIELDS = st.sampled_from(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    st.sampled_from(["birth", "state", "report", "event", "reported", "result/c"]),
-    st.binary(max_size=60) | st.dictionaries(FIELDS, JSON).map(msgspec.json.encode),
+    channel=st.sampled_from(["birth", "state", "report", "event", "reported", "result/c"]),
+    payload=st.binary(max_size=60) | st.dictionaries(FIELDS, JSON).map(msgspec.json.encode),
 )
 def test_whatever_comes_is_parsed_or_buried(channel: str, payload: bytes, ingest: Ingest) -> None:
     incoming = Incoming(f"rackhand/v1/lab/h1/{channel}", payload, 1)
