@@ -10,7 +10,7 @@ from tuners import topology
 from tuners.allocator import Unit, allocate
 from tuners.hostfacts import HostFacts
 from tuners.knob import Spec, Stage, Step, impossible, skip
-from wire.cpulist import format_cpulist, parse_cpulist
+from wire.cpulist import format_cpulist
 from wire.facts import Irq, Nic, Queue
 from wire.policy import Blast, Change, FileWrite, IrqBan, Mode, Setting, Skip
 
@@ -39,7 +39,7 @@ def pair(queue: Queue) -> int:
 
 def pinned(queue: Queue) -> int | None:
     """The one CPU the interrupt may be on; None while it may be on several."""
-    cpus = parse_cpulist(queue.cpus)
+    cpus = topology.cpu_ids(queue.cpus)
     return cpus[0] if len(cpus) == 1 else None
 
 
@@ -95,7 +95,7 @@ def _candidates(setting: Setting, nic: Nic, facts: HostFacts) -> tuple[list[int]
     if placement == "list" and not only:
         return [], "placement is list, but cpus is not set"
     if only:
-        allowed &= set(parse_cpulist(only))
+        allowed &= set(topology.cpu_ids(only))
     tiers = topology.tiers(facts, nic, allowed)
     if not tiers:
         return [], f"no online housekeeping CPU in {only}" if only else "no housekeeping CPU is known"
@@ -134,7 +134,7 @@ def _load_of_others(facts: HostFacts, moving: set[int]) -> Counter[int]:
     seen: set[tuple[str, int, int]] = set()
     for fact in facts.irq.values():
         for queue in fact.queues:
-            cpus = parse_cpulist(queue.effective or queue.cpus)
+            cpus = topology.cpu_ids(queue.effective or queue.cpus)
             if len(cpus) == 1 and (queue.rx or queue.tx) and queue.irq not in moving:
                 seen.add((fact.key, pair(queue), cpus[0]))
     return Counter(cpu for _, _, cpu in seen)
@@ -173,7 +173,7 @@ def _control(setting: Setting, facts: HostFacts) -> Iterable[Change]:
     nic, fact = facts.nics[setting.nic], facts.irq.get(setting.nic) or Irq(key=setting.nic, ifname="", source="")
     allowed, shut = topology.housekeeping(facts), topology.isolated(facts)
     for queue in fact.queues:
-        fires = parse_cpulist(queue.effective or queue.cpus)
-        free_to = set(parse_cpulist(queue.cpus))
+        fires = topology.cpu_ids(queue.effective or queue.cpus)
+        free_to = set(topology.cpu_ids(queue.cpus))
         if queue.control and not queue.managed and allowed and shut.intersection(fires) and not free_to <= allowed:
             yield _write(setting, nic, queue, format_cpulist(allowed), "its CPU is isolated")

@@ -128,7 +128,8 @@ def _features(values: Values, fact: Ethtool) -> dict[str, tuple[bool, str]]:
     found: dict[str, tuple[bool, str]] = {}
     for name in sorted(values, key=lambda name: (name not in ALIASES, name)):
         covered = ALIASES.get(name, (name,))
-        free = [each for each in covered if each in fact.features and each not in fact.features_fixed]
-        for each in free or covered[:1]:
+        known = [each for each in covered if each in fact.features]
+        free = [each for each in known if each not in fact.features_fixed]
+        for each in free or known or covered[:1]:
             found[each] = (bool(values[name]), name)
     return found

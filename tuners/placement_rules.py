@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from tuners import topology
 from tuners.hostfacts import HostFacts
 from tuners.irq_affinity import pair
-from wire.cpulist import format_cpulist, parse_cpulist
+from wire.cpulist import format_cpulist
 from wire.facts import Irq, Nic, Queue
 from wire.policy import Finding
 from wire.report import Severity
@@ -28,7 +28,7 @@ def _serving(fact: Irq | None) -> list[Queue]:
 
 def fires_on(queue: Queue) -> list[int]:
     """The CPUs the interrupt goes to: the effective one where the kernel tells it."""
-    return parse_cpulist(queue.effective or queue.cpus)
+    return topology.cpu_ids(queue.effective or queue.cpus)
 
 
 def irq_remote(facts: HostFacts, latest: Latest) -> Iterator[Finding]:  # noqa: ARG001 - one shape for every rule
@@ -83,7 +83,7 @@ def irqbalance_moves(facts: HostFacts, latest: Latest) -> Iterator[Finding]:  # 
         return
     banned = set(facts.softnet.banned_irqs)
     for nic in working(facts):
-        queues = [queue for queue in _serving(facts.irq.get(nic.key)) if len(parse_cpulist(queue.cpus)) == 1]
+        queues = [queue for queue in _serving(facts.irq.get(nic.key)) if len(topology.cpu_ids(queue.cpus)) == 1]
         if loose := [queue for queue in queues if queue.irq not in banned and not queue.managed]:
             text = f"irqbalance may move {len(loose)} pinned queue interrupts; a policy tells it to leave them alone"
             yield _info("irqbalance_moves", nic, text, PLACE_REMEDY)

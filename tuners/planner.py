@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from tuners import projection
 from tuners.hostfacts import HostFacts
 from tuners.knob import Stage, Step, impossible, problem, skip
-from tuners.registry import ALL, BY_NAME, Tuner
+from tuners.registry import ALL, BY_NAME
 from wire.policy import Change, Mode, OutcomeStatus, Plan, Setting, Skip
 
 LATER = "planned after the queues changed"
@@ -22,7 +22,10 @@ def plan(settings: Sequence[Setting], facts: HostFacts, stage: Stage | None = No
     pending: set[str] = set()
     for tuner in ALL:
         if stage in (None, tuner.STAGE):
-            ready = _ready(tuner, sound, pending, made.skips)
+            mine = [setting for setting in sound if setting.knob == tuner.NAME]
+            waits = [setting for setting in mine if tuner.STAGE is Stage.PLACE and setting.nic in pending]
+            made.skips += [_later(setting, facts) for setting in waits]
+            ready = [setting for setting in mine if setting not in waits]
             changes = _changes(tuner.plan(ready, facts), made.skips)
             made.changes += changes
             facts = projection.project(facts, _effective(changes, ready))
@@ -69,11 +72,8 @@ def _target(setting: Setting, facts: HostFacts) -> str:
     return nic.ifname if nic else setting.nic or "host"
 
 
-def _ready(tuner: Tuner, sound: Sequence[Setting], pending: set[str], skips: list[Skip]) -> list[Setting]:
-    mine = [setting for setting in sound if setting.knob == tuner.NAME]
-    later = [setting for setting in mine if tuner.STAGE is Stage.PLACE and setting.nic in pending]
-    skips += [skip(setting, setting.nic, LATER, OutcomeStatus.DRIFTED) for setting in later]
-    return [setting for setting in mine if setting not in later]
+def _later(setting: Setting, facts: HostFacts) -> Skip:
+    return skip(setting, _target(setting, facts), LATER, OutcomeStatus.DRIFTED)
 
 
 def _changes(steps: Iterable[Step], skips: list[Skip]) -> list[Change]:

@@ -8,7 +8,6 @@ from tuners.irq_affinity import pinned
 from tuners.knob import Spec, Stage, Step, queue_mask, queue_write, skip, whole
 from tuners.projection import SOCK_FLOW_ENTRIES
 from tuners.rounding import power_up
-from wire.cpulist import parse_cpulist
 from wire.facts import Nic, Queues
 from wire.policy import Change, FileWrite, Mode, Setting
 
@@ -51,7 +50,7 @@ def _masks(setting: Setting, nic: Nic, fact: Queues, facts: HostFacts) -> Iterab
         return
     wanted, reason = _wanted(setting, nic, fact, facts)
     for number, text in enumerate(fact.rps_cpus):
-        before = set(parse_cpulist(text))
+        before = set(topology.cpu_ids(text))
         if before != wanted[number]:
             yield queue_mask(setting, fact, f"rx-{number}/rps_cpus", (before, wanted[number]), reason)
 

@@ -10,18 +10,26 @@ from wire.facts import CpuThread, Nic, Numa
 FAR = 1 << 16  # a distance the firmware did not give
 
 
+def cpu_ids(text: str) -> list[int]:
+    """The CPUs of a list in a fact; what is no list counts as empty, for facts come from every agent there is."""
+    try:
+        return parse_cpulist(text)
+    except ValueError:
+        return []
+
+
 def online(facts: HostFacts) -> set[int]:
     """The online CPUs; empty when nothing is known of the CPUs."""
     if facts.cpu is None:
         return set()
-    return set(parse_cpulist(facts.cpu.online)) or {thread.id for thread in facts.cpu.cpus}
+    return set(cpu_ids(facts.cpu.online)) or {thread.id for thread in facts.cpu.cpus}
 
 
 def isolated(facts: HostFacts) -> set[int]:
     """CPUs taken out of housekeeping by isolcpus, cpusets or nohz_full: nothing is ever placed there."""
     if facts.cpu is None:
         return set()
-    return set(parse_cpulist(facts.cpu.isolated)) | set(parse_cpulist(facts.cpu.nohz_full))
+    return set(cpu_ids(facts.cpu.isolated)) | set(cpu_ids(facts.cpu.nohz_full))
 
 
 def housekeeping(facts: HostFacts) -> set[int]:
@@ -71,7 +79,7 @@ def tiers(facts: HostFacts, nic: Nic, allowed: set[int]) -> list[list[int]]:
 
     Without a NUMA node the first tier is the NIC's local CPU list, else every CPU; nodes without CPUs vanish.
     """
-    groups = [set(parse_cpulist(node.cpus)) for node in _nodes_from(facts, nic)] or [set(parse_cpulist(nic.local_cpus))]
+    groups = [set(cpu_ids(node.cpus)) for node in _nodes_from(facts, nic)] or [set(cpu_ids(nic.local_cpus))]
     left = set(allowed)
     found: list[list[int]] = []
     for group in [*groups, left]:
@@ -96,11 +104,11 @@ def local(facts: HostFacts, nic: Nic) -> list[int]:
 
 def is_remote(facts: HostFacts, nic: Nic, cpu: int) -> bool:
     """True when the NIC's node is known, has CPUs, and the CPU is of another."""
-    home = next((set(parse_cpulist(node.cpus)) for node in facts.numa if node.node == nic.numa_node), set[int]())
+    home = next((set(cpu_ids(node.cpus)) for node in facts.numa if node.node == nic.numa_node), set[int]())
     return bool(home) and cpu not in home
 
 
 def domain(facts: HostFacts, cpu: int) -> set[int]:
     """Housekeeping CPUs that share memory with `cpu`: its NUMA node's, or all."""
-    near = next((set(parse_cpulist(node.cpus)) for node in facts.numa if cpu in parse_cpulist(node.cpus)), None)
+    near = next((set(cpu_ids(node.cpus)) for node in facts.numa if cpu in cpu_ids(node.cpus)), None)
     return housekeeping(facts) if near is None else housekeeping(facts) & near

@@ -6,7 +6,6 @@ from tuners import topology
 from tuners.hostfacts import HostFacts
 from tuners.irq_affinity import pinned
 from tuners.knob import Spec, Stage, Step, queue_mask, skip
-from wire.cpulist import parse_cpulist
 from wire.facts import CpuThread, Nic, Queues
 from wire.policy import Setting
 
@@ -28,7 +27,7 @@ def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
 
 
 def _one(setting: Setting, nic: Nic, fact: Queues, facts: HostFacts) -> Iterable[Step]:
-    current = [set(parse_cpulist(cpus)) for cpus in fact.xps_cpus or []]
+    current = [set(topology.cpu_ids(cpus)) for cpus in fact.xps_cpus or []]
     is_off = setting.values.get("mode", "auto") == "off"
     wanted = [set[int]() for _ in current] if is_off else maps(nic, len(current), facts)
     reason = "no map" if is_off else "the CPUs nearest to the queue's interrupt"

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from tuners import topology
+from tuners.findings import findings
 from tuners.hostfacts import HostFacts
 from tuners.planner import plan, project
 from tuners.registry import ALL, Stage
 from wire.cpulist import format_cpulist, parse_cpulist, parse_cpumask
-from wire.facts import Fact, Queues, Softnet
+from wire.facts import Cpu, Fact, Irq, Numa, Queues, Softnet
 from wire.policy import Change, EthtoolSet, FileWrite, IrqBan, Setting, Value, Values, inverse
 
 Make = Callable[..., list[Fact]]
@@ -156,3 +157,24 @@ def test_with_xps_every_online_cpu_has_a_queue(cpus: Make, nic: Make, data: st.D
         if fact.xps_cpus is not None:
             assert {cpu for cpus in fact.xps_cpus for cpu in parse_cpulist(cpus)} == topology.online(facts)
             assert all(fact.xps_cpus)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), text=st.sampled_from(["x", "3-1", "0-99999", "-1", "0,,1", "0-3:0"]))
+def test_lists_of_cpus_that_are_none_stop_no_one(cpus: Make, nic: Make, data: st.DataObject, text: str) -> None:
+    facts, wanted = data.draw(hosts(cpus, nic))
+    spoilt: list[Fact] = []
+    for fact in facts.all():
+        if isinstance(fact, Cpu):
+            spoilt.append(
+                structs.replace(fact, **{data.draw(st.sampled_from(["online", "isolated", "nohz_full"])): text})
+            )
+        elif isinstance(fact, Numa):
+            spoilt.append(structs.replace(fact, cpus=text))
+        elif isinstance(fact, Irq):
+            spoilt.append(structs.replace(fact, queues=[structs.replace(each, cpus=text) for each in fact.queues]))
+        elif isinstance(fact, Queues):
+            spoilt.append(structs.replace(fact, rps_cpus=[text], xps_cpus=[text, text]))
+    ill = facts.replace(data.draw(st.lists(st.sampled_from(spoilt), min_size=1)))
+    plan(wanted, ill)
+    findings(ill)

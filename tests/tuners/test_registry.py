@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tuners
 from tuners.findings import RULES
+from tuners.policy import lint
 from tuners.registry import ALL, BY_NAME
 
 
@@ -31,3 +32,8 @@ def test_the_readme_has_a_row_for_every_knob_with_its_values(root: Path) -> None
 def test_the_readme_names_every_rule(root: Path) -> None:
     text = (root / "tuners/README.md").read_text()
     assert {rule.__name__ for rule in RULES if f"`{rule.__name__}`" not in text} == set()
+
+
+def test_the_readmes_policy_lints(root: Path) -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", (root / "tuners/README.md").read_text(), re.DOTALL)
+    assert [lint(example) for example in examples] == [[]]

@@ -173,6 +173,11 @@ def test_a_fixed_feature_that_is_as_wanted_is_no_skip(host: Host) -> None:
     assert one(ethtool(host(), features_fixed=["rx-lro"]), "offloads", {"lro": False}) == ({}, [])
 
 
+def test_a_short_name_is_content_with_what_is_fixed_as_wanted(host: Host) -> None:
+    facts = ethtool(host(), features={"tx-checksum-ip-generic": True}, features_fixed=["tx-checksum-ip-generic"])
+    assert one(facts, "offloads", {"tx": True}) == ({}, [])
+
+
 def test_only_coalescing_is_safe_on_the_wire(host: Host) -> None:
     settings = [
         Setting(knob="channels", nic=ETH0, values={"combined": 2}),
@@ -199,7 +204,7 @@ def both(mode: Mode = Mode.ENFORCE) -> list[Setting]:
 def test_placement_waits_for_the_queues(host: Host) -> None:
     made = plan(both(), host())
     assert [change.knob for change in made.changes] == ["channels"]
-    assert [(skip.knob, skip.reason) for skip in made.skips] == [("irq_affinity", LATER)]
+    assert [(skip.knob, skip.target, skip.reason) for skip in made.skips] == [("irq_affinity", "eth0", LATER)]
 
 
 def test_placement_does_not_wait_for_queues_that_only_warn(host: Host) -> None:
