@@ -46,6 +46,8 @@ _CLASSES: dict[int, type[MachineError]] = {
     errno.ESRCH: NotPresentError,
     errno.ENODATA: NotPresentError,
     errno.ECONNREFUSED: NotPresentError,
+    errno.ENETUNREACH: NotPresentError,
+    errno.EHOSTUNREACH: NotPresentError,
     errno.EOPNOTSUPP: UnsupportedError,
     errno.ENOTTY: UnsupportedError,
     errno.ENOSYS: UnsupportedError,

@@ -7,7 +7,8 @@ import hashlib
 import socket
 import string
 
-_ALPHABETS = (string.digits, string.ascii_lowercase, string.ascii_uppercase)
+_LETTERS = (string.digits, string.ascii_lowercase, string.ascii_uppercase)
+_HEX_LETTERS = (string.digits, "abcdef", "ABCDEF")
 _OCTETS = ((1, 9), (10, 99), (100, 254))
 _PAIRS = ((0x1, 0xF), (0x10, 0xFF), (0x100, 0xFFF), (0x1000, 0xFFFF))
 
@@ -25,9 +26,10 @@ class Disguise:
         return mac[:3] + self._digest(b"mac", mac)[: len(mac) - 3]
 
     def word(self, word: str) -> str:
-        """Another letter for every letter, another digit for every digit, everything else as it is."""
+        """Another letter for every letter, another digit for every digit; hex digits stay such, all else stays."""
         digest = self._digest(b"word", word.lower().encode())
-        return "".join(_letter(letter, digest[at % len(digest)]) for at, letter in enumerate(word))
+        alphabets = _HEX_LETTERS if set(word) <= set(string.hexdigits + "-") else _LETTERS
+        return "".join(_letter(letter, digest[at % len(digest)], alphabets) for at, letter in enumerate(word))
 
     def ipv4(self, packed: bytes) -> bytes:
         """Equal networks stay equal, an octet keeps its count of digits, 0 and 255 stay; loopback and multicast too."""
@@ -70,8 +72,8 @@ class Disguise:
         return hashlib.sha256(self._salt + kind + b"\0" + value).digest()
 
 
-def _letter(letter: str, by: int) -> str:
-    for alphabet in _ALPHABETS:
+def _letter(letter: str, by: int, alphabets: tuple[str, ...]) -> str:
+    for alphabet in alphabets:
         if letter in alphabet:
             return alphabet[(alphabet.index(letter) + 1 + by % (len(alphabet) - 1)) % len(alphabet)]
     return letter

@@ -32,6 +32,7 @@ _ETHTOOL_KINDS = {  # ETHTOOL_MSG_*_NTF
     25: "eee",
     31: "fec",
     36: "module",
+    50: "rss",  # kernel 6.17
 }
 
 

@@ -319,7 +319,7 @@ def test_stand_ins_are_equal_everywhere_and_keep_their_shape(secretive: Live) ->
     assert machine.read(f"/sys/class/net/enx{link.mac.replace(':', '')}/mtu") == "1500"
     assert machine.read("/proc/sys/kernel/hostname").split(".")[0] in cmdline
     uuid = machine.read("/sys/class/dmi/id/product_uuid")
-    assert re.fullmatch(r"[0-9a-z]{8}(-[0-9a-z]{4}){3}-[0-9a-z]{12}", uuid)
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", uuid)
     assert uuid.upper() in cmdline
     octets = re.findall(r"ip=([\d.]+)::([\d.]+):255\.255\.255\.0", cmdline)[0]
     assert octets[0].rsplit(".", 1)[0] == octets[1].rsplit(".", 1)[0]
