@@ -1,1 +1,1 @@
-"""The command line of the inventory: `main` has the verbs, one module each does their work."""
+"""The command line of the inventory: `main` is the entry, `verbs` the arguments, one module each does the work."""

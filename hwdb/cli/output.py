@@ -76,7 +76,7 @@ def csv_cell(value: object) -> object:
     """Numbers as they are; text that begins like a formula is prefixed with a quote."""
     if value is None:
         return ""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if type(value) in (int, float):
         return value
     text = "" if value in ("", []) else cell(value)
     return f"'{text}" if text.lstrip()[:1] in _FORMULA else text
@@ -94,8 +94,13 @@ def emit(items: Sequence[T], columns: Sequence[Column[T]], form: Format, *, empt
         print(empty, file=sys.stderr)
         return
     shown = [column for column in columns if form is Format.WIDE or not column.wide]
-    rows = [[cell(column.value(item)) for column in shown] for item in items]
-    table([column.header for column in shown], rows)
+    table([column.header for column in shown], [_cells(column, items) for column in shown])
+
+
+def _cells(column: Column[T], items: Sequence[T]) -> list[str]:
+    """The column of every item; most cells are plain text, and those take no call."""
+    values = map(column.value, items)
+    return [value if type(value) is str and value and value.isprintable() else cell(value) for value in values]
 
 
 def document(value: Any, form: Format) -> None:
@@ -104,21 +109,57 @@ def document(value: Any, form: Format) -> None:
 
     if form is Format.JSON:
         text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-        write([_UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text), "\n"])
+        write([_escaped(text), "\n"])
         return
-    import yaml  # noqa: PLC0415
-
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text = yaml.dump(msgspec.to_builtins(value), Dumper=dumper, sort_keys=False, allow_unicode=False)
-    write([text])
+    write(_yaml(msgspec.to_builtins(value), "") or ["[]\n" if value == [] else "{}\n"])
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Rows of clean cells: with rich for a screenful on a terminal, in plain columns otherwise."""
-    if len(rows) <= RICH_ROWS and sys.stdout.isatty():
-        _rich(headers, rows)
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./()-]*(?: [A-Za-z0-9_./()-]+)*")
+_RESERVED = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+
+
+def _yaml(value: Any, indent: str) -> list[str]:
+    """Lines of block style YAML; text that is not plain stands quoted as in JSON, which YAML reads the same."""
+    if isinstance(value, dict):
+        pairs = cast("dict[object, object]", value).items()
+        return [line for name, inner in pairs for line in _entry(f"{indent}{_scalar(name)}:", inner, indent)]
+    lines: list[str] = []
+    for inner in value:
+        made = _yaml(inner, f"{indent}  ") if isinstance(inner, dict | list) and inner else []
+        lines += [f"{indent}- {made[0][len(indent) + 2 :]}", *made[1:]] if made else [f"{indent}- {_scalar(inner)}\n"]
+    return lines
+
+
+def _entry(name: str, value: Any, indent: str) -> list[str]:
+    if isinstance(value, dict | list) and value:
+        return [f"{name}\n", *_yaml(value, f"{indent}  ")]
+    return [f"{name} {_scalar(value)}\n"]
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        plain = _PLAIN.fullmatch(value) and value.lower() not in _RESERVED
+        return value if plain else _json_text(value)
+    return _json_text(value)
+
+
+def _json_text(value: Any) -> str:
+    import msgspec  # noqa: PLC0415
+
+    return _escaped(msgspec.json.encode(value).decode())
+
+
+def _escaped(json: str) -> str:
+    """JSON with what a terminal would obey as escapes; such characters stand inside strings only."""
+    return _UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
+
+
+def table(headers: Sequence[str], columns: Sequence[Sequence[str]]) -> None:
+    """Columns of clean cells: with rich for a screenful on a terminal, plain otherwise."""
+    if len(columns[0]) <= RICH_ROWS and sys.stdout.isatty():
+        _rich(headers, columns)
     else:
-        _plain(headers, rows)
+        _plain(headers, columns)
 
 
 def write(parts: Iterable[str]) -> None:
@@ -131,13 +172,14 @@ def _csv(items: Sequence[T], columns: Sequence[Column[T]]) -> None:
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow([column.header for column in columns])
-    writer.writerows([csv_cell(column.value(item)) for column in columns] for item in items)
+    cells = [[csv_cell(value) for value in map(column.value, items)] for column in columns]
+    writer.writerows(zip(*cells, strict=True))
 
 
-def _plain(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    lines = [[header.upper() for header in headers], *rows]
-    columns = [_padded(column) for column in zip(*lines, strict=True)]
-    write(["".join((*line, "\n")) for line in zip(*columns[:-1], [line[-1] for line in lines], strict=True)])
+def _plain(headers: Sequence[str], columns: Sequence[Sequence[str]]) -> None:
+    padded = [_padded([header.upper(), *column]) for header, column in zip(headers, columns, strict=True)]
+    last = [headers[-1].upper(), *columns[-1]]
+    write(["\n".join(map("".join, zip(*padded[:-1], last, strict=True))), "\n"])
 
 
 def _padded(column: Sequence[str]) -> list[str]:
@@ -164,7 +206,7 @@ _STYLES = {
 }
 
 
-def _rich(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _rich(headers: Sequence[str], columns: Sequence[Sequence[str]]) -> None:
     from rich import box  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -173,6 +215,6 @@ def _rich(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for header in headers:
         drawn.add_column(header, overflow="fold")
-    for row in rows:
+    for row in zip(*columns, strict=True):
         drawn.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))
     Console(highlight=False).print(drawn)
