@@ -1,0 +1,26 @@
+"""Run every benchmark, or those named: `python -m bench [footprint] [ingest] [listing]`."""
+
+import sys
+from collections.abc import Callable
+
+from bench import footprint, ingest, listing
+
+ALL: dict[str, Callable[[], None]] = {
+    "footprint": footprint.main,
+    "ingest": ingest.main,
+    "listing": listing.main,
+}
+
+
+def main(names: list[str]) -> None:
+    """Run the named benchmarks, all when none is named."""
+    unknown = sorted(set(names) - set(ALL))
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(unknown)}; there are: {', '.join(ALL)}")
+    for name in names or list(ALL):
+        print(f"\n== {name}", flush=True)
+        ALL[name]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
