@@ -62,9 +62,9 @@ def hwloc_counts(base: Path) -> tuple[list[int], int, list[int], int]:
 
 
 @pytest.mark.parametrize("name", HWLOC, ids=stem)
-def test_cpus_cores_packages_and_nodes_are_those_of_hwloc(name: str, tree: Tree, data: Path) -> None:
+def test_cpus_cores_packages_and_nodes_are_those_of_hwloc(name: str, topology: Tree, data: Path) -> None:
     cpus, cores, ids, packages = hwloc_counts((data / name).with_name(stem(name)))
-    machine = tree(name)
+    machine = topology(name)
     fact = one_cpu(machine)
     if stem(name) in CONFINED:
         assert set(cpus) <= set(parse_cpulist(fact.online))
@@ -85,9 +85,9 @@ def lscpu_rows(text: str) -> Iterator[list[int | None]]:
 
 
 @pytest.mark.parametrize("name", LSCPU, ids=stem)
-def test_online_cpus_siblings_and_nodes_are_those_of_lscpu(name: str, tree: Tree, data: Path) -> None:
+def test_online_cpus_siblings_and_nodes_are_those_of_lscpu(name: str, topology: Tree, data: Path) -> None:
     rows = list(lscpu_rows((data / name).with_name(f"lscpu-{stem(name)}").read_text()))
-    machine = tree(name)
+    machine = topology(name)
     fact = one_cpu(machine)
     assert [thread.id for thread in fact.cpus] == sorted(row[0] for row in rows if row[0] is not None)
     cores: dict[int | None, list[int]] = {}
@@ -134,28 +134,28 @@ def test_the_r750_says_what_it_is(tree: Tree) -> None:
     assert not any(function.class_id.startswith("06") for function in found.values())
 
 
-def test_sparse_nodes_keep_their_numbers_and_distances(tree: Tree) -> None:
-    found = nodes(tree("numa-topology/hwloc/48amd64-4pa2n6c-sparse.tar.bz2"))
+def test_sparse_nodes_keep_their_numbers_and_distances(topology: Tree) -> None:
+    found = nodes(topology("numa-topology/hwloc/48amd64-4pa2n6c-sparse.tar.bz2"))
     assert sorted(found) == [0, 1, 2, 33, 34, 45, 72, 73]
     assert all(set(node.distances) == {f"node{other}" for other in found} for node in found.values())
     assert found[33].distances["node33"] == 10
 
 
-def test_nodes_without_cpus_and_isolated_cpus(tree: Tree) -> None:
-    machine = tree("numa-topology/nri-plugins/test-data-sample2.tar.xz")
+def test_nodes_without_cpus_and_isolated_cpus(topology: Tree) -> None:
+    machine = topology("numa-topology/nri-plugins/test-data-sample2.tar.xz")
     assert [node for node, fact in nodes(machine).items() if not fact.cpus] == [4, 5, 6, 7]
     fact = one_cpu(machine)
     assert fact.isolated == "4-7,60-63"
     assert fact.nohz_full == ""  # a hundred blanks and (null)
 
 
-def test_cpus_that_every_node_claims_have_no_node(tree: Tree) -> None:
-    fact = one_cpu(tree("numa-topology/hwloc/8em64t-2s2ca2c-buggynuma.tar.bz2"))
+def test_cpus_that_every_node_claims_have_no_node(topology: Tree) -> None:
+    fact = one_cpu(topology("numa-topology/hwloc/8em64t-2s2ca2c-buggynuma.tar.bz2"))
     assert {thread.node for thread in fact.cpus} == {None}
 
 
-def test_a_kernel_without_numa_has_no_nodes_but_cpus(tree: Tree) -> None:
-    machine = tree("numa-topology/hwloc/2arm-2c.tar.bz2")
+def test_a_kernel_without_numa_has_no_nodes_but_cpus(topology: Tree) -> None:
+    machine = topology("numa-topology/hwloc/2arm-2c.tar.bz2")
     assert one_cpu(machine).threads == 2
     assert numa.read_node_ids(machine) == []
 
