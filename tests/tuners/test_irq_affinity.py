@@ -153,6 +153,8 @@ def test_an_interrupt_of_two_nics_is_placed_once(host: Host, cpus: Make, nic: Ma
     made = plan(settings, facts)
     assert len(made.changes) == 1
     assert [skip.reason for skip in made.skips] == ["1 of 1 interrupts are shared with another NIC"]
+    after = project(facts, made)
+    assert after.irq[ETH0].queues == after.irq[ETH1].queues != facts.irq[ETH1].queues
     placed(facts)
 
 
