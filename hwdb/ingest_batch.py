@@ -1,6 +1,6 @@
 """What one transaction knows and is going to write: rows read once, changed in memory, written at the end in bulk."""
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -15,7 +15,7 @@ from hwdb.ingest_stream import Stream
 from wire.policy import Reported
 from wire.report import Ack, Birth, Fingerprint
 
-K = TypeVar("K", bound=Hashable)
+K = TypeVar("K", str, tuple[str, str])
 V = TypeVar("V")
 
 
@@ -47,7 +47,7 @@ class Known(Generic[K, V]):
     """Rows by key, and which of them changed."""
 
     def __init__(self, rows: Iterable[tuple[K, V]]) -> None:
-        self._rows = dict(rows)
+        self._rows: dict[K, V] = dict(rows)
         self._changed: dict[K, V] = {}
 
     def get(self, key: K) -> V | None:
@@ -64,7 +64,7 @@ class Known(Generic[K, V]):
     def take_changed(self) -> list[V]:
         """The rows changed since the last time, by key: transactions then never wait for each other in a circle."""
         changed, self._changed = self._changed, {}
-        return [changed[key] for key in sorted(changed, key=repr)]
+        return [changed[key] for key in sorted(changed)]
 
 
 class Batch:
@@ -83,14 +83,13 @@ class Batch:
         self.changed_facts: dict[tuple[str, str, str], ComponentRow] = {}
         self.stale: set[str] = set()  # hosts whose facts changed
         self.samples: list[tuple[str, int, Numbers]] = []  # (host_id, at_ms, numbers)
-        self.latest: dict[tuple[str, str], Numbers] = {}  # of (host_id, collector)
         self.acks: dict[tuple[str, str], str] = {}  # (host_id, epoch) -> site
         self.rebirth: dict[str, str] = {}
         self._inserts: dict[str, list[dict[str, Any]]] = {}
         self._unknown: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._identifiers: dict[str, list[tuple[str, str]]] = {}
         self._reported: dict[str, Reported] = {}
-        self._results: dict[tuple[str, str], dict[str, Any]] = {}
+        self._results: dict[tuple[str, str], tuple[Any, ...]] = {}
 
     def start(self, host_id: str, start: str) -> StartRow:
         """The row of this start, new when it was never heard of."""
@@ -152,9 +151,9 @@ class Batch:
         """Overwrite what this host reported."""
         self._reported[told.host_id] = told
 
-    def put_result(self, row: dict[str, Any]) -> None:
-        """Overwrite what came of a command (all columns of `models.result`)."""
-        self._results[row["id"], row["host_id"]] = row
+    def put_result(self, row: tuple[str, str, bool, str, int]) -> None:
+        """Overwrite what came of a command (the columns of `models.result`)."""
+        self._results[row[0], row[1]] = row
 
     def flush(self) -> None:
         """Write everything but samples."""
@@ -162,7 +161,7 @@ class Batch:
             (HostRow, self.hosts.take_changed()),
             (StartRow, self.starts.take_changed()),
             (Stream, self.streams.take_changed()),
-            (CollectorRow, self._collectors()),
+            (CollectorRow, self.collectors.take_changed()),
             (ComponentRow, [self.changed_facts[key] for key in sorted(self.changed_facts)]),
         ):
             save(self.conn, row, rows)
@@ -173,13 +172,6 @@ class Batch:
         for name, appended in self._inserts.items():
             self.conn.execute(models.metadata.tables[name].insert(), appended)
         self.result.rows += len(self.changed_facts) + len(self._inserts.get("event", ()))
-
-    def _collectors(self) -> list[CollectorRow]:
-        for key, numbers in self.latest.items():
-            row = self.collectors.get(key)
-            if row:
-                row.samples = msgspec.json.encode(numbers).decode()
-        return self.collectors.take_changed()
 
     def _flush_identifiers(self) -> None:
         table = models.identifier
@@ -209,10 +201,10 @@ FINGERPRINT_OF = msgspec.json.Decoder(_FingerprintOf)
 KIND_OF = msgspec.json.Decoder(_KindOf)
 
 
-def _reported_row(told: Reported) -> dict[str, Any]:
-    row: dict[str, Any] = {"host_id": told.host_id, "start": clean(told.start), "generation": told.generation}
-    row |= {"hash": clean(told.hash, 200), "status": told.status.value, "at_ms": told.at_ms}
-    return {**row, "document": msgspec.json.encode(told).decode()}
+def _reported_row(told: Reported) -> tuple[Any, ...]:
+    document = msgspec.json.encode(told).decode()
+    start, content = clean(told.start), clean(told.hash, 200)
+    return (told.host_id, start, told.generation, content, told.status.value, told.at_ms, document)
 
 
 def kind_of(raw: bytes) -> str:

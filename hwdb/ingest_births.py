@@ -104,7 +104,7 @@ def _welcome(batch: Batch, site: str, born: Birth, start: StartRow, at_ms: int) 
         )
         batch.note(born.host_id, at_ms, "host.changed", difference(old, born.fingerprint, changed))
     if host.start != born.start:
-        host.online = start.online is not False
+        host.online = start.online is None or bool(start.online)
     fill(host, site, born)
     host.last_ms = max(host.last_ms, at_ms)
     batch.hosts.put(host.host_id, host)

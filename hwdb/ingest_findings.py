@@ -2,25 +2,21 @@
 
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, bindparam, select, update
 
 from hwdb import models
 from hwdb.ingest_batch import Batch
-from hwdb.ingest_messages import Numbers, clean
+from hwdb.ingest_messages import clean
 from hwdb.ingest_rows import HostRow, save
+from hwdb.store_events import latest
 from tuners.findings import findings
 from tuners.hostfacts import HostFacts
 from wire.facts import FACT, Fact
 from wire.policy import Finding
 
-NUMBERS = msgspec.json.Decoder(Numbers)
 WORST = ("critical", "warning", "info", "")
 OPEN = select(models.finding).where(
     models.finding.c.host_id.in_(bindparam("hosts", expanding=True)), models.finding.c.closed_ms.is_(None)
-)
-LATEST = select(models.collector_state.c.host_id, models.collector_state.c.samples).where(
-    models.collector_state.c.host_id.in_(bindparam("hosts", expanding=True))
 )
 CLOSE = update(models.finding).where(models.finding.c.id == bindparam("finding_id"))
 
@@ -32,7 +28,6 @@ def derive(batch: Batch, at_ms: int) -> None:
     hosts = sorted(host for host in batch.stale if batch.hosts.get(host))
     if not hosts:
         return
-    latest = _latest(batch.conn, hosts)
     opened: dict[str, Open] = {host_id: {} for host_id in hosts}
     for row in batch.conn.execute(OPEN, {"hosts": hosts}):
         opened[row.host_id][row.rule, row.key] = row
@@ -42,7 +37,7 @@ def derive(batch: Batch, at_ms: int) -> None:
         facts = HostFacts(_facts(batch, host_id))
         host = batch.hosts.get(host_id) or HostRow(host_id)
         summarize(host, facts)
-        found = {(one.rule, clean(one.key, 200)): one for one in findings(facts, latest[host_id])}
+        found = {(one.rule, clean(one.key, 200)): one for one in findings(facts, _latest(batch.conn, host_id))}
         host.findings = len(found)
         host.severity = min((one.severity.value for one in found.values()), key=WORST.index, default="")
         batch.hosts.put(host_id, host)
@@ -63,11 +58,8 @@ def _facts(batch: Batch, host_id: str) -> list[Fact]:
     return [FACT.decode(row.data) for row in batch.components[host_id].values() if row.removed_ms is None]
 
 
-def _latest(conn: Connection, hosts: list[str]) -> dict[str, dict[tuple[str, str], float]]:
-    latest: dict[str, dict[tuple[str, str], float]] = {host_id: {} for host_id in hosts}
-    for host_id, samples in conn.execute(LATEST, {"hosts": hosts}):
-        latest[host_id] |= {(metric, key): value for metric, key, value in NUMBERS.decode(samples or "[]")}
-    return latest
+def _latest(conn: Connection, host_id: str) -> dict[tuple[str, str], float]:
+    return {(one.metric, one.key): one.value for one in latest(conn, host_id)}
 
 
 def summarize(host: HostRow, facts: HostFacts) -> None:

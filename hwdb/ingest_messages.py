@@ -4,6 +4,7 @@ A report is decoded in one typed pass; only when that fails is it taken apart it
 event costs itself and not the report. JSON has no NaN, and msgspec refuses numbers that would be infinite.
 """
 
+from functools import lru_cache
 from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
@@ -144,7 +145,7 @@ def parse(incoming: Incoming) -> Message | Dead:
     """The message in its channel's struct, or why it cannot be one; never raises."""
     topic: Topic | None = None
     try:
-        topic = parse_topic(incoming.topic)
+        topic = _topic(incoming.topic)
         unknown: list[Unknown] = []
         body = _body(topic, incoming.payload, unknown)
         _check(topic, body)
@@ -154,6 +155,9 @@ def parse(incoming: Incoming) -> Message | Dead:
             envelope = None
         return Dead(incoming, str(error), topic, envelope)
     return Message(incoming, topic, body, unknown)
+
+
+_topic = lru_cache(100_000)(parse_topic)
 
 
 def _body(topic: Topic, payload: bytes, unknown: list[Unknown]) -> Body:
@@ -236,7 +240,7 @@ def _check(topic: Topic, body: Body) -> None:
 def _check_report(report: Report) -> None:
     if report.floor > report.seq:
         raise DecodeError(f"floor {report.floor} is above seq {report.seq}")
-    if "\0" in report.epoch or any("\0" in run.collector for run in report.runs):
+    if "\0" in "".join([report.epoch, *[run.collector for run in report.runs]]):
         raise DecodeError("NUL in a name")
 
 

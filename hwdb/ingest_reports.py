@@ -56,13 +56,12 @@ def _run(batch: Batch, told: Report, run: Run, at_ms: int) -> None:
     key = (told.host_id, run.collector)
     row = batch.collectors.get(key) or CollectorRow(*key)
     if _newer(batch, told, row.epoch, row.seq):
-        row.epoch, row.seq, row.at_ms, row.status = told.epoch, told.seq, run.at_ms, run.status.value
-        row.reason, row.duration_ms = clean(run.reason), run.duration_ms
+        row.epoch, row.seq, row.at_ms, row.status = told.epoch, told.seq, run.at_ms, run.status
+        row.reason, row.duration_ms = clean(run.reason) if run.reason else "", run.duration_ms
     if run.samples:
         batch.samples.append((told.host_id, run.at_ms, run.samples))
         if _newer(batch, told, row.samples_epoch, row.samples_seq):
             row.samples_epoch, row.samples_seq, row.samples_ms = told.epoch, told.seq, run.at_ms
-            batch.latest[key] = run.samples
     if run.facts is not None and _newer(batch, told, row.facts_epoch, row.facts_seq):
         row.facts_epoch, row.facts_seq, row.digest = told.epoch, told.seq, run.digest
         ingest_facts.take(batch, told, run, at_ms)
@@ -107,4 +106,4 @@ def reported(batch: Batch, site: str, told: Reported, at_ms: int) -> None:
 
 def result(batch: Batch, host_id: str, name: str, told: Result, at_ms: int) -> None:
     """Keep what came of a command."""
-    batch.put_result({"id": name, "host_id": host_id, "ok": told.ok, "text": clean(told.text), "at_ms": at_ms})
+    batch.put_result((name, host_id, told.ok, clean(told.text), at_ms))

@@ -1,7 +1,7 @@
 """Samples into the append-only table: series ids from a cache, rows by executemany (SQLite) or COPY (PostgreSQL)."""
 
 from collections.abc import Iterable
-from itertools import chain
+from itertools import repeat
 from struct import Struct
 from typing import Any
 
@@ -39,22 +39,23 @@ class Series:
         self._count = 0
         self._fresh: dict[str, Ids] = {}
 
-    def ids(self, conn: Connection, told: Iterable[Told]) -> dict[str, Ids]:
-        """Ids by host for all of these, made where they are missing."""
-        wanted: dict[str, set[Name]] = {}
+    def of(self, host_id: str) -> Ids:
+        """The ids of this host that are known."""
+        return self._fresh.get(host_id) or self._hosts.get(host_id) or {}
+
+    def learn(self, conn: Connection, told: Iterable[Told]) -> None:
+        """Read, or make, the ids that are missing for these samples."""
         missing: dict[str, set[Name]] = {}
         for host_id, _, numbers in told:
-            known = self._hosts.get(host_id, {})
-            lacking = [(metric, key) for metric, key, _ in numbers if (metric, key) not in known]
-            wanted.setdefault(host_id, set())
+            known = self.of(host_id)
+            lacking = {(metric, key) for metric, key, _ in numbers if (metric, key) not in known}
             if lacking:
                 missing.setdefault(host_id, set()).update(lacking)
-        self._fresh = self._read(conn, missing)
+        self._fresh |= self._read(conn, missing)
         new = {host: names - self._fresh[host].keys() for host, names in missing.items()}
         if any(new.values()):
             conn.execute(NEW[conn.dialect.name], _new_rows(new))
-            self._fresh = self._read(conn, missing)
-        return {host: self._fresh.get(host) or self._hosts.get(host, {}) for host in wanted}
+            self._fresh |= self._read(conn, new)
 
     def _read(self, conn: Connection, hosts: Iterable[str]) -> dict[str, Ids]:
         found: dict[str, Ids] = {host: {} for host in sorted(hosts)}
@@ -89,33 +90,35 @@ def write(conn: Connection, series: Series, told: list[Told]) -> int:
     """Append these samples; returns how many."""
     if not told:
         return 0
-    ids = series.ids(conn, told)
+    try:
+        rows = _rows(series, told)
+    except KeyError:
+        series.learn(conn, told)
+        rows = _rows(series, told)
     if conn.dialect.name == "postgresql":
-        return _copy(conn, ids, told)
-    rows = [
-        (known[metric, key], at_ms, value)
-        for host_id, at_ms, numbers in told
-        for known in (ids[host_id],)
-        for metric, key, value in numbers
-    ]
-    conn.exec_driver_sql(INSERT, rows)
+        _copy(conn, rows)
+    else:
+        conn.exec_driver_sql(INSERT, rows)
     return len(rows)
 
 
-def _copy(conn: Connection, ids: dict[str, Ids], told: list[Told]) -> int:
+def _rows(series: Series, told: list[Told]) -> list[tuple[int, int, float]]:
+    """(series_id, at_ms, value) each; raises KeyError when an id is not known."""
+    rows: list[tuple[int, int, float]] = []
+    for host_id, at_ms, numbers in told:
+        metrics, keys, values = zip(*numbers, strict=True)
+        ids = map(series.of(host_id).__getitem__, zip(metrics, keys, strict=True))
+        rows.extend(zip(ids, repeat(at_ms), values, strict=False))
+    return rows
+
+
+def _copy(conn: Connection, rows: list[tuple[int, int, float]]) -> None:
     pack = COPY_ROW.pack
-    rows = [
-        pack(3, 8, known[metric, key], 8, at_ms, 8, value)
-        for host_id, at_ms, numbers in told
-        for known in (ids[host_id],)
-        for metric, key, value in numbers
-    ]
-    data = b"".join(chain((COPY_HEAD,), rows, (COPY_TAIL,)))
+    packed = [pack(3, 8, number, 8, at_ms, 8, value) for number, at_ms, value in rows]
     driver: Any = conn.connection.driver_connection
     dbapi: Any = conn.dialect.dbapi
     try:
         with driver.cursor() as cursor, cursor.copy(COPY) as copy:
-            copy.write(data)
+            copy.write(b"".join((COPY_HEAD, *packed, COPY_TAIL)))
     except dbapi.Error as error:
         raise OperationalError(COPY, None, error) from error
-    return len(rows)

@@ -22,6 +22,9 @@ def accept(stream: Stream, seq: int, floor: int) -> bool:
 
     A row that would be span number 1,001 is refused as well: it is not acked, so the host sends it again.
     """
+    if not stream.beyond and seq == stream.acked + 1:
+        stream.acked = seq
+        return True
     spans = _raise_to(stream, _parse(stream.beyond), floor - 1)
     fresh = seq > stream.acked and not any(low <= seq <= high for low, high in spans)
     if fresh and len(spans) >= MAX_SPANS and seq != stream.acked + 1:

@@ -158,8 +158,7 @@ collector_state = Table(
     _ms("facts_seq"),
     _text("samples_epoch"),
     _ms("samples_seq"),
-    _ms("samples_ms"),
-    Column("samples", Text, nullable=False, server_default=LIST),  # of the newest run: [[metric, key, value], ...]
+    _ms("samples_ms"),  # the newest run with samples: they are those of this time in `sample`
 )
 
 component = Table(

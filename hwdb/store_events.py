@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 Scalar = str | int | float | bool | None
 
 _DATA = msgspec.json.Decoder(dict[str, Scalar])
-_NUMBERS = msgspec.json.Decoder(list[tuple[str, str, float]])
 _SEVERITY = "CASE f.severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END"
 
 
@@ -123,13 +122,13 @@ def history(conn: "Conn", host_id: str, kind: str = "", key: str = "") -> list[H
 
 
 def latest(conn: "Conn", host_id: str) -> list[LatestEntry]:
-    """The newest value of every series of a host: those of the newest run of each collector."""
-    sql = "SELECT collector, samples_ms, samples FROM collector_state WHERE host_id = :host_id ORDER BY collector"
-    return [
-        LatestEntry(collector=collector, metric=metric, key=key, value=value, at_ms=at_ms)
-        for collector, at_ms, samples in rows(conn, sql, {"host_id": host_id})
-        for metric, key, value in _NUMBERS.decode(samples or "[]")
-    ]
+    """The newest values of a host, by collector: the samples of each one's newest run, found by their time."""
+    sql = """SELECT DISTINCT c.collector, n.metric, n.key, s.value, s.at_ms FROM collector_state c
+      JOIN sample s ON s.at_ms = c.samples_ms
+      JOIN series n ON n.id = s.series_id AND n.host_id = c.host_id
+      WHERE c.host_id = :host_id AND c.samples_ms > 0 ORDER BY 1, 2, 3"""
+    found = rows(conn, sql, {"host_id": host_id})
+    return _structs(LatestEntry, [row for row in found if row[1].partition(".")[0] == row[0]])
 
 
 def samples(conn: "Conn", host_id: str, metric: str, key: str = "", *, since_ms: int) -> list[tuple[int, float]]:

@@ -31,7 +31,6 @@ def upgrade() -> None:
         sa.Column("samples_epoch", sa.Text(), server_default="", nullable=False),
         sa.Column("samples_seq", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("samples_ms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("samples", sa.Text(), server_default="[]", nullable=False),
         sa.PrimaryKeyConstraint("host_id", "collector", name=op.f("pk_collector_state")),
     )
     op.create_table(

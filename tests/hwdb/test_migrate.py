@@ -65,7 +65,7 @@ def _fill(engine: Engine) -> None:
 
 def _count(engine: Engine) -> tuple[int, int]:
     with engine.connect() as conn:
-        return rows(conn, "SELECT (SELECT count(*) FROM host), (SELECT count(*) FROM component)")[0]  # type: ignore[return-value]
+        return rows(conn, "SELECT (SELECT count(*) FROM host), (SELECT count(*) FROM component)")[0]
 
 
 def test_every_name_follows_the_convention() -> None:
