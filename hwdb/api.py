@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from litestar import Litestar, MediaType, Response, get
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 
 from hwdb import store, store_events
 from hwdb.broker import LOOPBACK, Address
@@ -53,7 +54,7 @@ def application(url: str, counters: "Callable[[], Counters]") -> Litestar:
             return store.hosts(conn)
 
     @get("/api/v1/hosts/{host_id:str}", sync_to_thread=True)
-    def host(host_id: str) -> HostPage:
+    def host(host_id: FromPath[str]) -> HostPage:
         with reading(url) as conn:
             try:
                 return page(conn, store.resolve(conn, host_id))
@@ -97,11 +98,11 @@ class Api:
     """uvicorn in a thread, on a loopback port that is taken before the start."""
 
     def __init__(self, url: str, port: int, counters: "Callable[[], Counters]") -> None:
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._port = port
         config = uvicorn.Config(application(url, counters), log_level="critical", access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
+        self._port = port
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="api", daemon=True)
 
     @property
