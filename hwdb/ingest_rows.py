@@ -4,7 +4,7 @@ A struct's fields are the table's columns, by name and in order (a test says so)
 and goes to the driver with plain tuples: compiling and binding by name took as long as the database itself.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -102,7 +102,7 @@ TABLES: dict[type[Row], Table] = {
     ComponentRow: models.component,
     Stream: models.stream,
 }
-ARRAYS = {"BIGINT": "bigint[]", "INTEGER": "integer[]", "TEXT": "text[]", "BOOLEAN": "boolean[]", "DOUBLE": "float8[]"}
+TYPES = {"BIGINT": "bigint", "INTEGER": "integer", "TEXT": "text", "BOOLEAN": "boolean", "DOUBLE": "float8"}
 
 
 def _names(table: Table) -> str:
@@ -120,11 +120,12 @@ def _select(table: Table, dialect: str) -> str:
 
 
 def _upsert(table: Table, dialect: str) -> str:
-    """One row per execution on SQLite; all rows as one array per column on PostgreSQL."""
+    """One row per execution on SQLite; all rows as one JSON list of objects on PostgreSQL."""
     keys = {column.name for column in table.primary_key.columns}
     new = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.columns if column.name not in keys)
-    arrays = ", ".join(f"%s::{ARRAYS[str(column.type)]}" for column in table.columns)
-    rows = f"SELECT * FROM unnest({arrays})" if dialect == "postgresql" else f"VALUES ({_marks(table)})"  # noqa: S608
+    typed = ", ".join(f"{column.name} {TYPES[str(column.type)]}" for column in table.columns)
+    objects = f"SELECT {_names(table)} FROM json_to_recordset(%s::json) AS given ({typed})"  # noqa: S608
+    rows = objects if dialect == "postgresql" else f"VALUES ({_marks(table)})"
     return f"INSERT INTO {table.name} ({_names(table)}) {rows} ON CONFLICT ({_keys(table)}) DO UPDATE SET {new}"
 
 
@@ -152,20 +153,27 @@ def load(conn: Connection, row: type[R], hosts: Sequence[str], *, lock: bool = F
     return [row(*values) for values in found.fetchall()]
 
 
-def save(conn: Connection, row: type[Row], changed: Iterable[Row]) -> None:
+def save(conn: Connection, row: type[Row], changed: Sequence[Row]) -> None:
     """Insert or overwrite these rows, no two of one key, in the order given."""
-    overwrite(conn, TABLES[row], [structs.astuple(one) for one in changed])
+    if changed:
+        _write(conn, TABLES[row], changed if _is_postgres(conn) else [structs.astuple(one) for one in changed])
 
 
 def overwrite(conn: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert or overwrite whole rows, no two of one key."""
-    if not rows:
-        return
+    """Insert or overwrite rows given as all columns, no two of one key."""
+    names = [column.name for column in table.columns]
+    if rows:
+        _write(conn, table, [dict(zip(names, row, strict=True)) for row in rows] if _is_postgres(conn) else rows)
+
+
+def _is_postgres(conn: Connection) -> bool:
+    return conn.dialect.name == "postgresql"
+
+
+def _write(conn: Connection, table: Table, rows: Sequence[Any]) -> None:
+    """Objects as one JSON text on PostgreSQL (psycopg dumps arrays item by item in Python), tuples on SQLite."""
     sql = UPSERTS[table.name, conn.dialect.name]
-    if conn.dialect.name == "postgresql":
-        conn.exec_driver_sql(sql, tuple(list(column) for column in zip(*rows, strict=True)))
-    else:
-        conn.exec_driver_sql(sql, list(rows))
+    conn.exec_driver_sql(sql, (msgspec.json.encode(rows).decode(),) if _is_postgres(conn) else list(rows))
 
 
 def _count_up(dialect: str) -> Insert:

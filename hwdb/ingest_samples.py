@@ -14,6 +14,7 @@ from hwdb.ingest_messages import Numbers
 
 Name = tuple[str, str]  # (metric, key)
 Ids = dict[Name, int]
+Columns = tuple[list[int], list[int], list[float]]  # series_id, at_ms, value
 Told = tuple[str, int, Numbers]  # (host_id, at_ms, numbers)
 
 COPY = "COPY sample (series_id, at_ms, value) FROM STDIN (FORMAT BINARY)"
@@ -90,31 +91,37 @@ def write(conn: Connection, series: Series, told: list[Told]) -> int:
     """Append these samples; returns how many."""
     if not told:
         return 0
+    append = _copy if conn.dialect.name == "postgresql" else _insert
     try:
-        rows = _rows(series, told)
+        columns = _columns(series, told)
     except KeyError:
         series.learn(conn, told)
-        rows = _rows(series, told)
-    if conn.dialect.name == "postgresql":
-        _copy(conn, rows)
-    else:
-        conn.exec_driver_sql(INSERT, rows)
-    return len(rows)
+        columns = _columns(series, told)
+    append(conn, columns)
+    return len(columns[0])
 
 
-def _rows(series: Series, told: list[Told]) -> list[tuple[int, int, float]]:
-    """(series_id, at_ms, value) each; raises KeyError when an id is not known."""
-    rows: list[tuple[int, int, float]] = []
+def _columns(series: Series, told: list[Told]) -> Columns:
+    """Raises KeyError when an id is not known."""
+    ids: list[int] = []
+    times: list[int] = []
+    values: list[float] = []
     for host_id, at_ms, numbers in told:
-        metrics, keys, values = zip(*numbers, strict=True)
-        ids = map(series.of(host_id).__getitem__, zip(metrics, keys, strict=True))
-        rows.extend(zip(ids, repeat(at_ms), values, strict=False))
-    return rows
+        metrics, keys, measured = zip(*numbers, strict=True)
+        ids.extend(map(series.of(host_id).__getitem__, zip(metrics, keys, strict=True)))
+        times.extend(repeat(at_ms, len(measured)))
+        values.extend(measured)
+    return ids, times, values
 
 
-def _copy(conn: Connection, rows: list[tuple[int, int, float]]) -> None:
-    pack = COPY_ROW.pack
-    packed = [pack(3, 8, number, 8, at_ms, 8, value) for number, at_ms, value in rows]
+def _insert(conn: Connection, columns: Columns) -> None:
+    conn.exec_driver_sql(INSERT, list(zip(*columns, strict=True)))
+
+
+def _copy(conn: Connection, columns: Columns) -> None:
+    ids, times, values = columns
+    eight = repeat(8)
+    packed = map(COPY_ROW.pack, repeat(3), eight, ids, eight, times, eight, values)
     driver: Any = conn.connection.driver_connection
     dbapi: Any = conn.dialect.dbapi
     try:
