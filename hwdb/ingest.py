@@ -100,7 +100,14 @@ def _open(conn: Connection, parsed: list[Message | Dead]) -> Batch:
     hosts = sorted({one.topic.host_id for one in parsed if one.topic})
     reports = [one.body for one in messages if isinstance(one.body, Report)]
     with_facts = sorted({told.host_id for told in reports if any(run.facts is not None for run in told.runs)})
-    return Batch(conn, hosts, with_facts)
+    return Batch(conn, hosts, sorted({start for one in parsed if (start := _start(one))}), with_facts)
+
+
+def _start(one: Message | Dead) -> str:
+    """The start that speaks in it, "" for none."""
+    if isinstance(one, Dead):
+        return one.envelope.start if one.envelope else ""
+    return "" if isinstance(one.body, Result) else one.body.start
 
 
 def _dispatch(batch: Batch, message: Message | Dead) -> None:

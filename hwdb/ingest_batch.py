@@ -10,7 +10,17 @@ from sqlalchemy import Connection, Table, bindparam, delete, select, tuple_
 from hwdb import models
 from hwdb.identity import identifiers
 from hwdb.ingest_messages import Numbers, Unknown, clean
-from hwdb.ingest_rows import CollectorRow, ComponentRow, HostRow, StartRow, load, overwrite, save, save_unknown
+from hwdb.ingest_rows import (
+    CollectorRow,
+    ComponentRow,
+    HostRow,
+    StartRow,
+    load,
+    load_starts,
+    overwrite,
+    save,
+    save_unknown,
+)
 from hwdb.ingest_stream import Stream
 from wire.policy import Reported
 from wire.report import Ack, Birth, Fingerprint
@@ -70,11 +80,11 @@ class Known(Generic[K, V]):
 class Batch:
     """The state of one transaction."""
 
-    def __init__(self, conn: Connection, hosts: list[str], with_facts: list[str]) -> None:
+    def __init__(self, conn: Connection, hosts: list[str], starts: list[str], with_facts: list[str]) -> None:
         self.conn = conn
         self.result = BatchResult()
         self.hosts = Known((row.host_id, row) for row in load(conn, HostRow, hosts, lock=True))
-        self.starts = Known(((row.host_id, row.start), row) for row in load(conn, StartRow, hosts))
+        self.starts = Known(((row.host_id, row.start), row) for row in load_starts(conn, hosts, starts))
         self.streams = Known(((row.host_id, row.epoch), row) for row in load(conn, Stream, hosts))
         self.collectors = Known(((row.host_id, row.collector), row) for row in load(conn, CollectorRow, hosts))
         self.components: dict[str, dict[tuple[str, str], ComponentRow]] = {host_id: {} for host_id in with_facts}
@@ -82,7 +92,7 @@ class Batch:
             self.components[row.host_id][row.kind, row.key] = row
         self.changed_facts: dict[tuple[str, str, str], ComponentRow] = {}
         self.stale: set[str] = set()  # hosts whose facts changed
-        self.samples: list[tuple[str, int, Numbers]] = []  # (host_id, at_ms, numbers)
+        self.samples: list[tuple[str, int, Numbers, str]] = []  # (host_id, at_ms, numbers, collector)
         self.acks: dict[tuple[str, str], str] = {}  # (host_id, epoch) -> site
         self.rebirth: dict[str, str] = {}
         self._inserts: dict[str, list[dict[str, Any]]] = {}

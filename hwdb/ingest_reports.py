@@ -59,7 +59,7 @@ def _run(batch: Batch, told: Report, run: Run, at_ms: int) -> None:
         row.epoch, row.seq, row.at_ms, row.status = told.epoch, told.seq, run.at_ms, run.status
         row.reason, row.duration_ms = clean(run.reason) if run.reason else "", run.duration_ms
     if run.samples:
-        batch.samples.append((told.host_id, run.at_ms, run.samples))
+        batch.samples.append((told.host_id, run.at_ms, run.samples, run.collector))
         if _newer(batch, told, row.samples_epoch, row.samples_seq):
             row.samples_epoch, row.samples_seq, row.samples_ms = told.epoch, told.seq, run.at_ms
     if run.facts is not None and _newer(batch, told, row.facts_epoch, row.facts_seq):

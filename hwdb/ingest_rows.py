@@ -113,10 +113,13 @@ def _keys(table: Table) -> str:
     return ", ".join(column.name for column in table.primary_key.columns)
 
 
+def _among(dialect: str) -> str:
+    return "= ANY(%s)" if dialect == "postgresql" else "IN (SELECT value FROM json_each(?))"
+
+
 def _select(table: Table, dialect: str) -> str:
     """All rows of hosts given as one parameter: a JSON list on SQLite, an array on PostgreSQL."""
-    among = "= ANY(%s)" if dialect == "postgresql" else "IN (SELECT value FROM json_each(?))"
-    return f"SELECT {_names(table)} FROM {table.name} WHERE host_id {among} ORDER BY {_keys(table)}"  # noqa: S608 - names of our tables
+    return f"SELECT {_names(table)} FROM {table.name} WHERE host_id {_among(dialect)} ORDER BY {_keys(table)}"  # noqa: S608 - names of our tables
 
 
 def _upsert(table: Table, dialect: str) -> str:
@@ -135,6 +138,8 @@ def _marks(table: Table) -> str:
 
 DIALECTS = ("sqlite", "postgresql")
 SELECTS = {(table.name, dialect): _select(table, dialect) for table in TABLES.values() for dialect in DIALECTS}
+_START = "SELECT host_id, start, admission, online, at_ms FROM host_start WHERE host_id {0} AND start {0}"
+STARTS = {dialect: _START.format(_among(dialect)) for dialect in DIALECTS}
 UPSERTS = {
     (table.name, dialect): _upsert(table, dialect)
     for table in (*TABLES.values(), models.reported, models.result)
@@ -151,6 +156,14 @@ def load(conn: Connection, row: type[R], hosts: Sequence[str], *, lock: bool = F
     else:
         found = conn.exec_driver_sql(sql, (msgspec.json.encode(hosts).decode(),))
     return [row(*values) for values in found.fetchall()]
+
+
+def load_starts(conn: Connection, hosts: Sequence[str], starts: Sequence[str]) -> list[StartRow]:
+    """The rows of these starts; a host has many over the years, and a batch is about few."""
+    sql = STARTS[conn.dialect.name]
+    lists = [list(hosts), list(starts)]
+    given = tuple(lists) if _is_postgres(conn) else tuple(msgspec.json.encode(one).decode() for one in lists)
+    return [StartRow(*values) for values in conn.exec_driver_sql(sql, given).fetchall()]
 
 
 def save(conn: Connection, row: type[Row], changed: Sequence[Row]) -> None:
