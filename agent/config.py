@@ -52,7 +52,6 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     site: str = "default"
     state_dir: str = ""
     observe: bool = True  # plan and report, never change anything
-    confirm_s: int = 60  # a change is undone when the inventory is not heard of for that long
     labels: dict[str, str] = {}
     intervals: dict[str, float] = {}  # collector -> seconds, instead of its own interval
     broker: Broker = msgspec.field(default_factory=Broker)
@@ -69,7 +68,6 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "RACKHAND_SITE": ("site",),
     "RACKHAND_STATE_DIR": ("state_dir",),
     "RACKHAND_OBSERVE": ("observe",),
-    "RACKHAND_CONFIRM_S": ("confirm_s",),
     "RACKHAND_LABELS": ("labels",),
     "RACKHAND_BROKER_HOST": ("broker", "host"),
     "RACKHAND_BROKER_PORT": ("broker", "port"),
@@ -176,7 +174,7 @@ def _line(text: str, key: str) -> str:
     return f":{numbers[0]}" if len(numbers) == 1 else ""
 
 
-_POSITIVE = ("confirm_s", "spool.max_bytes", "spool.max_age_s", "replay.rows_per_s", "replay.window", "replay.resend_s")
+_POSITIVE = ("spool.max_bytes", "spool.max_age_s", "replay.rows_per_s", "replay.window", "replay.resend_s")
 
 
 def _checked(config: Config) -> Config:

@@ -53,17 +53,16 @@ class Flow:
             quarter = max(1, self.replay.window // 4)
             numbers += self._fresh(spool, quarter, now, oldest=True)
             numbers += self._fresh(spool, self.replay.window - quarter, now, oldest=False)
-        self._tokens -= len(numbers)
         return numbers
 
     def wait_s(self) -> float:
         """Seconds until `due` may have something, given that it had no more just now."""
         now = self._now()
+        if self._hold_until > now:
+            return self._hold_until - now
         times = [sent.last_s + self._patience_s(sent) for sent in self.in_flight.values()]
         if self._tokens < 1:
             times.append(now + 1 / self.replay.rows_per_s)
-        if self._hold_until > now:
-            times.append(self._hold_until)
         return max(0.0, min(times, default=now + 60.0) - now)
 
     def acked(self, seq: int, floor: int) -> float:
@@ -94,6 +93,7 @@ class Flow:
             sent = self.in_flight[number]
             sent.last_s = now
             sent.tries += 1
+        self._tokens -= len(chosen)
         return chosen
 
     def _fresh(self, spool: Spool, lane: int, now: float, *, oldest: bool) -> list[int]:
@@ -104,4 +104,5 @@ class Flow:
         waiting: list[Pending] = spool.pending(room + len(self.in_flight), oldest=oldest)
         chosen = [row.seq for row in waiting if row.seq not in self.in_flight][:room]
         self.in_flight.update((number, Sent(now, now, 1, oldest)) for number in chosen)
+        self._tokens -= len(chosen)
         return chosen

@@ -76,7 +76,7 @@ def _parts(runs: Sequence[Run]) -> list[list[Run]]:
     room = 0
     for run in runs:
         size = sum(len(bytes(fact)) for fact in run.facts or ())
-        if size > room:
+        if not parts or size > room:
             parts.append([])
             room = ROW_BYTES
         parts[-1].append(run)

@@ -90,7 +90,7 @@ class Schedule:
         now = time.monotonic()
         self._gather(now)
         self._give_up(now)
-        if not self._todo and self._running is None:
+        if not self._todo and self._running is None and not self._ran:
             self._begin(now)
         self._dispatch(now)
         if self._todo or self._running is not None:

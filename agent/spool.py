@@ -103,6 +103,8 @@ class Spool:
         self._told_at = float("-inf")
         self._missed: Counter[Priority] = Counter()
         self._why_missed = ""
+        self.epoch = ""
+        self.bytes = 0
         self._open()
 
     def append(self, rows: Sequence[Row]) -> list[int]:
@@ -169,10 +171,21 @@ class Spool:
             raise SpoolError(f"{self.path}: {error}") from None
 
     def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._guarded(self._connect)
+        self._db = sqlite3.connect(":memory:")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._guarded(self._begin)
+        except (OSError, SpoolError) as error:
+            self._db.close()
+            raise error if isinstance(error, SpoolError) else SpoolError(f"{self.path}: {error}") from None
+
+    def _begin(self) -> None:
+        """Connect, unless a damaged file was just replaced by one that is connected."""
+        if not self.epoch:
+            self._connect()
 
     def _connect(self) -> None:
+        self._db.close()
         self._db = sqlite3.connect(self.path, timeout=5.0)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-256", "journal_size_limit=4194304"):
             self._db.execute(f"PRAGMA {pragma}")
@@ -184,7 +197,7 @@ class Spool:
         verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise _UntrustedError(str(verdict))
-        self.epoch: str = self._db.execute("SELECT epoch FROM meta").fetchone()[0]
+        self.epoch = self._db.execute("SELECT epoch FROM meta").fetchone()[0]
         self.bytes = self._number(_HELD)
 
     def _create(self) -> None:

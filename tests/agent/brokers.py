@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from paho.mqtt import client as mqtt
@@ -32,6 +32,22 @@ async def main():
 asyncio.run(main())
 """
 
+
+CONFIG = """
+[intervals]
+nicstats = 1
+nic = 2
+ethtool = 2
+irq = 2
+queues = 2
+cpu = 2
+numa = 2
+softnet = 2
+
+[replay]
+jitter_s = 0.5
+resend_s = 3
+"""
 
 DECODERS: dict[Channel, Any] = {
     Channel.BIRTH: report.BIRTH,
@@ -63,19 +79,62 @@ def free_port() -> int:
         return port
 
 
+class Inside(Protocol):
+    """A network namespace."""
+
+    def inside(self, *command: str) -> list[str]: ...
+
+    def run(self, function: Callable[[Any], Any]) -> Any: ...
+
+
+class AgentProcess:
+    """`rackhand-agent run` as a child."""
+
+    def __init__(self, state: Path, port: int, *arguments: str, inside: Inside | None = None) -> None:
+        self.state = state
+        state.mkdir(exist_ok=True)
+        config = state / "agent.toml"
+        config.write_text(CONFIG)
+        argv = [sys.executable, "-m", "agent.cli", "run", "--config", str(config), "--broker", f"127.0.0.1:{port}"]
+        self.log = (state / "agent.log").open("ab")
+        self.process = subprocess.Popen(
+            [*(inside.inside() if inside else []), *argv, "--state", str(state), *arguments],
+            stderr=self.log,
+            cwd=Path(__file__).resolve().parents[2],
+        )
+        identity = state / "identity.json"
+        wait_for(lambda: identity.exists() or self.process.poll() is not None)
+        assert self.process.poll() is None, (state / "agent.log").read_text()
+        self.host_id: str = msgspec.json.decode(identity.read_bytes())["host_id"]
+
+    def stop(self) -> int:
+        self.process.terminate()
+        code = self.process.wait(60)
+        self.log.close()
+        return code
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(60)
+        self.log.close()
+
+
 class BrokerProcess:
     """A broker as a child, that can be killed, frozen and started again on its port."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, inside: "Inside | None" = None) -> None:
         self.kind = kind
         self.folder = folder
+        self._inside = inside
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
         log = (self.folder / "broker.log").open("ab")
-        self.process = subprocess.Popen(self._argv(), stdout=log, stderr=log, cwd=self.folder)
+        prefix = self._inside.inside() if self._inside else []
+        self.process = subprocess.Popen([*prefix, *self._argv()], stdout=log, stderr=log, cwd=self.folder)
         log.close()
         wait_for(self._accepts)
 
@@ -96,12 +155,17 @@ class BrokerProcess:
         if self.kind == "amqtt":
             return [sys.executable, "-W", "ignore", "-c", AMQTT, str(self.port)]
         config = self.folder / "mosquitto.conf"
-        config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 20000\n")
+        config.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 20000\n"
+        )
         return [str(mosquitto()), "-c", str(config)]
 
     def _accepts(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, (self.folder / "broker.log").read_text()
+        return bool(self._inside.run(lambda _: self._reached()) if self._inside else self._reached())
+
+    def _reached(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 

@@ -162,7 +162,7 @@ def test_dead_network_thread_is_noticed(make: Make, broker: BrokerProcess, monke
     runner = make()
     runner.until(Up)
     others = [thread for thread in threading.enumerate() if "paho" not in thread.name]
-    monkeypatch.setattr(link_module.threading, "enumerate", lambda: others)
+    monkeypatch.setattr(threading, "enumerate", lambda: others)
     assert runner.until(Down).reason == "the network thread died"
     monkeypatch.undo()
     runner.until(Up)
