@@ -1,6 +1,6 @@
 """What one transaction knows and is going to write: rows read once, changed in memory, written at the end in bulk."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -68,9 +68,6 @@ class Known(Generic[K, V]):
         """Add or change a row."""
         self._rows[key] = self._changed[key] = row
 
-    def __iter__(self) -> Iterator[V]:
-        return iter(self._rows.values())
-
     def take_changed(self) -> list[V]:
         """The rows changed since the last time, by key: transactions then never wait for each other in a circle."""
         changed, self._changed = self._changed, {}
@@ -98,6 +95,7 @@ class Batch:
         self._inserts: dict[str, list[dict[str, Any]]] = {}
         self._unknown: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._identifiers: dict[str, list[tuple[str, str]]] = {}
+        self._holders: dict[tuple[str, str], set[str]] = {}  # the same, turned round
         self._reported: dict[str, Reported] = {}
         self._results: dict[tuple[str, str], tuple[Any, ...]] = {}
 
@@ -131,11 +129,10 @@ class Batch:
         table = models.identifier
         query = select(table.c.host_id).where(tuple_(table.c.part, table.c.value).in_(wanted)).distinct()
         found = {str(row[0]) for row in self.conn.execute(query)} if wanted else set[str]()
-        found |= {host_id for host_id, parts in self._identifiers.items() if set(parts) & set(wanted)}
-        found.discard(birth.host_id)
+        found = found.union(*(self._holders.get(part, ()) for part in wanted)) - {birth.host_id}
         absent = [host_id for host_id in sorted(found) if self.hosts.get(host_id) is None]
         others = load(self.conn, HostRow, absent) if absent else []
-        return others + [row for row in self.hosts if row.host_id in found]
+        return others + [row for host_id in sorted(found) if (row := self.hosts.get(host_id))]
 
     def was_rejected(self, birth: Birth) -> bool:
         """Whether people rejected this machine under this host_id before."""
@@ -147,6 +144,8 @@ class Batch:
     def identify(self, host_id: str, parts: list[tuple[str, str]]) -> None:
         """From now on this host is found by these."""
         self._identifiers[host_id] = parts
+        for part in parts:
+            self._holders.setdefault(part, set()).add(host_id)
 
     def reported(self, host_id: str) -> tuple[int, int]:
         """(generation, at_ms) of what this host reported last; zeros when it never did."""
