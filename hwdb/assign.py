@@ -70,7 +70,7 @@ def assign(conn: "Connection", host_ids: Iterable[str] | None = None) -> list[As
     """
     active, at_ms = policies(conn), time.time_ns() // 1_000_000
     documents: list[Assigned] = []
-    for target in read_hosts(conn, host_ids):
+    for target in read_hosts(conn, host_ids if active else _with_documents(conn, host_ids)):
         stored = decode(DESIRED, target.desired.encode()) if target.desired else None
         desired = compile_for(active, target, stored)
         if desired is None:
@@ -79,6 +79,12 @@ def assign(conn: "Connection", host_ids: Iterable[str] | None = None) -> list[As
             store_policy.put_desired(conn, desired, at_ms)
         documents.append(Assigned(target.site, desired, fresh=desired is not stored))
     return documents
+
+
+def _with_documents(conn: "Conn", host_ids: Iterable[str] | None) -> set[str]:
+    """Without a policy only hosts that have a document can get another one."""
+    known = {row[0] for row in rows(conn, "SELECT host_id FROM host WHERE desired_generation > 0")}
+    return known if host_ids is None else known & set(host_ids)
 
 
 def compile_for(active: Sequence[Policy], target: HostView, stored: Desired | None) -> Desired | None:

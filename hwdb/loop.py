@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from hwdb import assign
 from hwdb.broker import Address
-from hwdb.db import writing
+from hwdb.db import rows, writing
 from hwdb.ingest import BatchResult, Incoming, Ingest
 from hwdb.mqtt import Connection
 from wire.codec import encode
@@ -137,6 +137,8 @@ class Loop:
             return
         with self._engine.connect() as conn:
             revision = assign.revision(conn)
+            accepted = rows(conn, "SELECT site, host_id FROM host WHERE birth_ms = 0")
+        self._rebirth((site, host_id) for site, host_id in accepted)  # people took another machine for this host
         if revision != self._revision:
             self._compile(None)
             self._revision = revision

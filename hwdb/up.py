@@ -46,8 +46,10 @@ def run(options: Options) -> None:
     try:
         with ExitStack() as stack:
             stack.enter_context(only_one(options.state))
-            stack.callback(_ignore_signals)
-            _start(options, stack)
+            try:
+                _start(options, stack)
+            finally:
+                _ignore_signals()
     except KeyboardInterrupt:
         if options.once:
             raise

@@ -10,10 +10,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
@@ -96,6 +97,11 @@ def host_messages(host_id: str, hostname: str, role: str, serial: str, start: st
 def filled(path: Path) -> str:
     url = f"sqlite:///{path}"
     migrate.upgrade(url)
+    fill(url)
+    return url
+
+
+def fill(url: str) -> None:
     engine = open_engine(url)
     messages = host_messages("host-01", "alpha", "edge", "SN-0001") + host_messages(
         "host-02", "beta", "core", "SN-0002"
@@ -104,12 +110,22 @@ def filled(path: Path) -> str:
     result = Ingest(engine).batch(messages)
     assert (result.dead, len(result.conflicts)) == (0, 1)
     engine.dispose()
-    return url
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return filled(tmp_path / "inventory.db")
+
+
+@pytest.fixture
+def other_url(postgres: str) -> Iterator[str]:
+    """The same inventory on PostgreSQL."""
+    name = f"cli{os.urandom(6).hex()}"
+    with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {name} TEMPLATE migrated".encode())
+        fill(postgres.format(name=name))
+        yield postgres.format(name=name)
+        conn.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture
@@ -160,6 +176,31 @@ def test_one_host_is_shown_whole(url: str, form: str) -> None:
     for word in ("alpha", "ice", "R760") if form != "csv" else ("alpha", "R760"):
         assert word in text
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+
+
+@pytest.mark.postgres
+def test_postgresql_answers_the_same(url: str, other_url: str, edge: str) -> None:
+    asked = (
+        ["hosts"],
+        ["hosts", "--where", "labels.role=edge"],
+        ["host", "alpha"],
+        ["nics", "--where", "driver=ice"],
+        ["irqs", "beta"],
+        ["events"],
+        ["findings"],
+        ["conflicts", "list"],
+        ["policy", "plan", edge],
+        ["policy", "apply", edge, "--yes"],
+        ["policy", "show", "edge"],
+        ["policy", "rm", "edge", "--yes"],
+        ["conflicts", "accept", "1", "--yes"],
+    )
+    for arguments in asked:
+        here, there = (
+            re.sub(r'"(\w+_ms)": \d+', r'"\1": 0', fine(which, *arguments, "-o", "json")) for which in (url, other_url)
+        )
+        assert here == there
+        assert len(json.loads(here)) > 0
 
 
 def test_a_finding_has_its_remedy_in_every_form(url: str) -> None:

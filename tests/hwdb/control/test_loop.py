@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 
-from hwdb import broker, migrate
-from hwdb.db import open_engine, rows, writing
+from hwdb import broker
+from hwdb.db import rows, writing
 from hwdb.loop import Loop
 from hwdb.mqtt import Connection
+from hwdb.store_conflicts import accept
 from hwdb.store_policy import PolicyEntry, put_policy
 from wire.codec import encode, raw
 from wire.facts import Ethtool, Fact, Nic
@@ -42,6 +44,7 @@ class FakeHost:
         self.commands: list[str] = []
         self.acks: list[Ack] = []
         channels = (Channel.ACK, Channel.CMD, Channel.DESIRED)
+        self.serial = host_id
         self.link = Connection(address, [subscription(each, "lab", host_id) for each in channels], host_id)
 
     def say(self, channel: Channel, message: object, *, retain: bool = False) -> bool:
@@ -55,7 +58,7 @@ class FakeHost:
             hostname=f"host-{self.host_id}",
             at_ms=1_700_000_000_000,
             agent_version="0.1.0",
-            fingerprint=Fingerprint(machine_id=self.host_id),
+            fingerprint=Fingerprint(machine_id=self.host_id, product_serial=self.serial),
             labels={"role": role},
         )
         assert self.say(Channel.BIRTH, born, retain=True)
@@ -102,20 +105,6 @@ class FakeHost:
 
 NIC = Nic(key=MAC, ifname="eth0", ifindex=2, type="physical", mac=MAC)
 ETHTOOL = Ethtool(key=MAC, ifname="eth0", ifindex=2, rings={"rx": 256, "rx_max": 4096})
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    made = f"sqlite:///{tmp_path / 'inventory.db'}"
-    migrate.upgrade(made)
-    return made
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[Engine]:
-    made = open_engine(url)
-    yield made
-    made.dispose()
 
 
 @contextmanager
@@ -239,8 +228,27 @@ def test_good_reports_go_through_a_storm_of_poison(mosquitto: broker.Broker, eng
         host.link.close()
 
 
+@contextmanager
+def away(engine: Engine, url: str) -> Iterator[None]:
+    """PostgreSQL throws everybody out and lets nobody in; SQLite misses a table."""
+    if engine.dialect.name == "sqlite":
+        gone, back = "ALTER TABLE stream RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO stream"
+        with engine.begin() as conn:
+            conn.execute(text(gone))
+        yield
+        with engine.begin() as conn:
+            conn.execute(text(back))
+        return
+    name = str(make_url(url).database)
+    with psycopg.connect(url.replace(f"/{name}?", "/postgres?"), autocommit=True) as outside:
+        outside.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        outside.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        yield
+        outside.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+
 def test_while_the_database_is_away_nothing_is_acked_and_nothing_is_lost(
-    mosquitto: broker.Broker, engine: Engine, until: Until
+    mosquitto: broker.Broker, engine: Engine, url: str, until: Until
 ) -> None:
     with looping(engine, mosquitto.address) as loop:
         until(lambda: loop.counters.connected, "the loop never connected")
@@ -248,16 +256,13 @@ def test_while_the_database_is_away_nothing_is_acked_and_nothing_is_lost(
         host.birth()
         host.report()
         until(lambda: host.exchange() and not host.unacked, "never acked")
-        with engine.begin() as conn:
-            conn.execute(text("ALTER TABLE stream RENAME TO elsewhere"))
-        for _ in range(20):
-            host.report()
-        host.send()
-        until(lambda: host.hear() and loop.counters.failures >= 2, "the outage went unseen")
-        assert len(host.unacked) == 20
-        assert "stream" in loop.counters.error
-        with engine.begin() as conn:
-            conn.execute(text("ALTER TABLE elsewhere RENAME TO stream"))
+        with away(engine, url):
+            for _ in range(20):
+                host.report()
+            host.send()
+            until(lambda: host.hear() and loop.counters.failures >= 2, "the outage went unseen")
+            assert len(host.unacked) == 20
+            assert loop.counters.error
         until(lambda: host.hear() and not host.unacked, "the rows never came through")
         assert count(engine, "SELECT count(*) FROM event WHERE kind = 'test.tick'") == 21
         until(lambda: not loop.counters.error, "the error stayed")
@@ -302,4 +307,25 @@ def test_many_rows_are_stored_in_few_transactions_and_acked_once_per_batch(
         assert count(engine, "SELECT count(*) FROM event WHERE kind = 'test.tick'") == 2000
         assert loop.counters.batches < 500
         assert len(host.acks) <= loop.counters.batches
+        host.link.close()
+
+
+def test_a_machine_that_people_accept_is_asked_for_its_birth(
+    mosquitto: broker.Broker, engine: Engine, until: Until
+) -> None:
+    with looping(engine, mosquitto.address) as loop:
+        until(lambda: loop.counters.connected, "the loop never connected")
+        host = joined(until, mosquitto.address, "a1")
+        until(lambda: host.greet() and count(engine, "SELECT count(*) FROM host"), "never born")
+        clone = FakeHost(mosquitto.address, "a1", "s2")
+        clone.link = host.link
+        clone.serial = "another"
+        clone.birth()
+        until(lambda: host.hear() and loop.counters.conflicts, "the clone was not noticed")
+        clone.report()
+        clone.send()
+        with writing(engine) as conn:
+            accept(conn, 1, 5)
+        host.commands.clear()
+        until(lambda: host.hear() and "rebirth" in host.commands, "it was never asked")
         host.link.close()
