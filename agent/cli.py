@@ -51,6 +51,9 @@ def _complain(text: str, code: int) -> int:
 
 
 def _run(options: argparse.Namespace, config: Config) -> int:
+    from agent import slim  # noqa: PLC0415
+
+    slim.keep_out(tls=bool(config.broker.tls_ca))
     from agent.identity import IdentityError  # noqa: PLC0415
     from agent.resident import BusyError, Resident  # noqa: PLC0415
     from agent.spool import SpoolError  # noqa: PLC0415

@@ -236,6 +236,8 @@ class Resident:
     def _received(self, received: Received) -> None:
         message = received.message
         if isinstance(message, Ack):
+            if message.start not in ("", self.start):
+                return  # for a clone of this machine, or for an earlier process: what is still held goes again
             self.spool.ack(message.epoch, message.seq)
             if message.epoch == self.spool.epoch:
                 self.tuning.acknowledged(self.flow.acked(message.seq, self.spool.floor()))

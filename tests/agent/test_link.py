@@ -1,8 +1,10 @@
 """The link against real brokers: versions, outages, bad messages, clones."""
 
+import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from agent import link as link_module
 from agent.config import Broker
 from agent.link import Down, Link, Received, Up
-from tests.agent.brokers import BrokerProcess, Inventory, wait_for
+from tests.agent.brokers import BrokerProcess, Inventory, free_port, mosquitto, wait_for
 from wire import codec
 from wire.policy import Desired, content_hash
 from wire.report import Ack, Command, State
@@ -222,3 +224,51 @@ def test_unusable_settings_are_one_reason_and_no_crash() -> None:
     runner = Runner(1, "a-host", "s")
     runner.link = Link(broker, site="default", host_id="a-host", start="s", backoff_s=(0.05, 0.2))
     assert "/nonexistent/password" in runner.until(Down).reason
+
+
+def test_tls_with_a_ca_and_a_password(tmp_path: Path) -> None:
+    port = free_port()
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "ca.pem",
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    (tmp_path / "passwords").write_text("agent:hunter2\n")
+    subprocess.run(["mosquitto_passwd", "-U", "passwords"], cwd=tmp_path, check=True)
+    lines = [f"listener {port} 127.0.0.1", "user root", "certfile ca.pem", "keyfile key.pem", "password_file passwords"]
+    (tmp_path / "mosquitto.conf").write_text("\n".join(lines))
+    (tmp_path / "secret").write_text("hunter2\n")
+    (tmp_path / "wrong").write_text("hunter3\n")
+    with subprocess.Popen([str(mosquitto()), "-c", "mosquitto.conf"], cwd=tmp_path, stderr=subprocess.DEVNULL) as child:
+        try:
+            ca = str(tmp_path / "ca.pem")
+            good = Broker(port=port, username="agent", password_file=str(tmp_path / "secret"), tls_ca=ca)
+            runner = Runner(port, "a-host", "s")
+            runner.link = Link(good, site="default", host_id="a-host", start="s", backoff_s=(0.05, 0.2))
+            assert runner.until(Up).protocol == 5
+            runner.link.close()
+            bad = Broker(port=port, username="agent", password_file=str(tmp_path / "wrong"), tls_ca=ca)
+            runner.link = Link(bad, site="default", host_id="a-host", start="s", backoff_s=(0.05, 0.2))
+            assert "authorized" in runner.until(Down).reason.lower()
+            assert runner.link.protocol == 5
+            runner.link.close()
+        finally:
+            child.terminate()

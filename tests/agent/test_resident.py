@@ -12,7 +12,7 @@ from tests.agent.brokers import AgentProcess, BrokerProcess, Inventory, mosquitt
 from tests.agent.space import NIC, WANTED, Space
 from wire import codec
 from wire.policy import Desired, Mode, Outcome, OutcomeStatus, Reported, ReportedStatus, Setting, content_hash
-from wire.report import Command
+from wire.report import Ack, Command
 from wire.topics import Channel
 
 
@@ -134,13 +134,29 @@ def test_says_who_it_is_reports_and_trims_only_on_ack(broker: BrokerProcess, sta
     assert {"nic", "load"} <= set(birth.collectors)
     assert {"rings", "xps"} <= set(birth.tuners)
     assert wait_for(lambda: inventory.seen[Channel.STATE])[0].online
-    wait_for(lambda: waiting(agent) > 3)
+    wait_for(lambda: waiting(agent) > 3 and len(inventory.rows()) > 3)
+    row = inventory.rows()[0]
+    for_a_clone = Ack(host_id=agent.host_id, epoch=row.epoch, seq=row.seq + 2, start="another-process")
+    inventory.say(Channel.ACK, codec.encode(for_a_clone))
+    held = waiting(agent)
+    wait_for(lambda: waiting(agent) > held)
     inventory.acking = True
     wait_for(lambda: len(inventory.rows()) > 3 and waiting(agent) == 0)
     collectors = {run.collector for row in inventory.rows() for run in row.runs}
     assert {"nic", "nicstats", "cpu", "hwmon"} <= collectors
     assert agent.stop() == 0
     wait_for(lambda: not inventory.seen[Channel.STATE][-1].online)
+    inventory.close()
+
+
+@pytest.mark.broker
+def test_resident_process_holds_nothing_it_does_not_use(broker: BrokerProcess, start: Start) -> None:
+    agent = start()
+    inventory = Inventory(broker.port, agent.host_id)
+    wait_for(inventory.rows)
+    maps = Path(f"/proc/{agent.process.pid}/maps").read_text()
+    for library in ("libssl", "libcrypto", "_yaml", "_asyncio"):
+        assert library not in maps
     inventory.close()
 
 
