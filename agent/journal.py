@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from wire.facts import Fact
 from wire.policy import Change, Outcome
@@ -123,9 +124,14 @@ class Story(msgspec.Struct, kw_only=True):
             case Undone():
                 self.undone.add(record.stage)
             case Marked():
-                self.state, self.reason, self.outcomes = record.state, record.reason, record.outcomes
+                self.state, self.reason = record.state, record.reason
+                self.outcomes = [structs.replace(one, changes=self._changes(one)) for one in record.outcomes]
             case Opened():
                 raise CorruptError(f"transaction {record.tx} begins twice")
+
+    def _changes(self, outcome: Outcome) -> list[Change]:
+        key = (outcome.knob, outcome.nic)
+        return [change for stage in self.stages for change in stage.changes if (change.knob, change.nic) == key]
 
 
 def now_ns() -> int:
@@ -234,7 +240,7 @@ class Journal:
 
     def mark(self, state: State, reason: str = "", outcomes: Sequence[Outcome] = ()) -> None:
         """Record a step from state to state."""
-        bare = [msgspec.structs.replace(outcome, changes=[]) for outcome in outcomes]
+        bare = [structs.replace(outcome, changes=[]) for outcome in outcomes]
         self.append(Marked(state=state, reason=reason, outcomes=bare))
 
     def _put(self, line: bytes, reserve: int) -> None:

@@ -38,7 +38,7 @@ class SampleCount:
         report = decode(REPORT, bytes(message.payload))
         with self.lock:
             self.seen.append((time.monotonic(), sum(len(run.samples) for run in report.runs)))
-        ack = Ack(host_id=report.host_id, epoch=report.epoch, seq=report.seq)
+        ack = Ack(host_id=report.host_id, epoch=report.epoch, seq=report.seq, start=report.start)
         client.publish(topic(at.site, at.host_id, Channel.ACK), encode(ack), qos=1)
 
     def of_newest_cycle(self, every_s: float) -> int:

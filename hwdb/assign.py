@@ -5,7 +5,7 @@ A host gets its first document when a policy first says something about it, and 
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -63,16 +63,17 @@ def policies(conn: "Conn") -> list[Policy]:
     return [parse_policy(entry.text) for entry in store_policy.policies(conn)]
 
 
-def assign(conn: "Connection", host_ids: Iterable[str] | None = None) -> list[Assigned]:
+def assign(conn: "Connection", host_ids: Iterable[str] | None = None, again: Collection[str] = ()) -> list[Assigned]:
     """The document of each of the hosts (None: all) that has one, compiled anew and stored where it differs.
 
-    Runs in the caller's writing transaction.
+    Hosts in `again` get a new generation of the same content: they gave the old one up. Runs in the caller's writing
+    transaction.
     """
     active, at_ms = policies(conn), time.time_ns() // 1_000_000
     documents: list[Assigned] = []
     for target in read_hosts(conn, host_ids if active else _with_documents(conn, host_ids)):
         stored = decode(DESIRED, target.desired.encode()) if target.desired else None
-        desired = compile_for(active, target, stored)
+        desired = compile_for(active, target, stored, again=target.host_id in again)
         if desired is None:
             continue
         if desired is not stored:
@@ -87,13 +88,15 @@ def _with_documents(conn: "Conn", host_ids: Iterable[str] | None) -> set[str]:
     return known if host_ids is None else known & set(host_ids)
 
 
-def compile_for(active: Sequence[Policy], target: HostView, stored: Desired | None) -> Desired | None:
+def compile_for(
+    active: Sequence[Policy], target: HostView, stored: Desired | None, *, again: bool = False
+) -> Desired | None:
     """The document the policies make for a host: the stored one while it says the same, None while none was needed."""
     settings = compile_settings(active, target.labels, target.facts)
     if stored is None and not settings:
         return None
     hashed, confirm_s = content_hash(settings), _confirm_s(active, target)
-    if stored and (stored.hash, stored.confirm_s) == (hashed, confirm_s):
+    if stored and not again and (stored.hash, stored.confirm_s) == (hashed, confirm_s):
         return stored
     generation = stored.generation + 1 if stored else 1
     return Desired(host_id=target.host_id, generation=generation, hash=hashed, settings=settings, confirm_s=confirm_s)

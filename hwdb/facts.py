@@ -95,14 +95,13 @@ def page(conn: "Conn", host_id: str) -> HostPage:
 
 
 def nic_lines(conn: "Conn", conditions: Sequence[Condition]) -> list[NicLine]:
-    """NICs that fit every condition, by host; only physical ones unless a condition is about the type."""
-    any_type = any(condition.name == "nic.type" for condition in conditions)
+    """NICs that fit every condition, by host; without conditions the physical ones."""
     sql = "SELECT host_id, key, data FROM component WHERE kind = 'irq' AND removed_ms IS NULL"
     irqs = {(host_id, key): data for host_id, key, data in rows(conn, sql)}
     return [
         NicLine(one.host_id, one.hostname, one.nic, one.ethtool, _irq(irqs.get((one.host_id, one.nic.key))))
         for one in store.nics(conn)
-        if (any_type or one.nic.type == "physical") and nic_fits(conditions, one.nic, one.ethtool)
+        if (nic_fits(conditions, one.nic, one.ethtool) if conditions else one.nic.type == "physical")
     ]
 
 

@@ -155,8 +155,8 @@ def _refused(message: Message | Dead, error: Exception) -> Dead:
 def _finish(batch: Batch) -> BatchResult:
     result = batch.result
     result.acks = [
-        (site, Ack(host_id=host_id, epoch=epoch, seq=stream.acked))
-        for (host_id, epoch), site in batch.acks.items()
+        (site, Ack(host_id=host_id, epoch=epoch, seq=stream.acked, start=start))
+        for (host_id, epoch, start), site in batch.acks.items()
         if (stream := batch.streams.get((host_id, epoch)))
     ]
     result.changed = sorted(batch.stale)
@@ -165,7 +165,7 @@ def _finish(batch: Batch) -> BatchResult:
 
 
 def _add(total: BatchResult, part: BatchResult) -> None:
-    newest = {(site, ack.host_id, ack.epoch): (site, ack) for site, ack in total.acks + part.acks}
+    newest = {(site, ack.host_id, ack.epoch, ack.start): (site, ack) for site, ack in total.acks + part.acks}
     total.acks = list(newest.values())
     total.births += part.births
     total.rebirth = list(dict.fromkeys(total.rebirth + part.rebirth))

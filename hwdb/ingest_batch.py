@@ -90,7 +90,7 @@ class Batch:
         self.changed_facts: dict[tuple[str, str, str], ComponentRow] = {}
         self.stale: set[str] = set()  # hosts whose facts changed
         self.samples: list[tuple[str, int, Numbers, str]] = []  # (host_id, at_ms, numbers, collector)
-        self.acks: dict[tuple[str, str], str] = {}  # (host_id, epoch) -> site
+        self.acks: dict[tuple[str, str, str], str] = {}  # (host_id, epoch, start) -> site
         self.rebirth: dict[str, str] = {}
         self._inserts: dict[str, list[dict[str, Any]]] = {}
         self._unknown: dict[tuple[str, str, str], dict[str, Any]] = {}

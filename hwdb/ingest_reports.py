@@ -32,7 +32,7 @@ def take_row(batch: Batch, site: str, told: Envelope, at_ms: int) -> bool:
     stream = batch.streams.get(key) or Stream(*key, acked=told.floor - 1)
     fresh = accept(stream, told.seq, told.floor)
     batch.streams.put(key, stream)
-    batch.acks[key] = site
+    batch.acks[told.host_id, told.epoch, told.start] = site
     _touch(batch, told.host_id, at_ms)
     return fresh
 

@@ -50,10 +50,10 @@ def _policy(row: tuple[Any, ...]) -> PolicyEntry:
     return PolicyEntry(name=row[0], text=row[1], hash=row[2], priority=row[3], created_ms=row[4])
 
 
-def put_policy(conn: "Conn", new: PolicyEntry) -> bool:
-    """Make this the active policy of its name; False when it is already, to the letter."""
+def put_policy(conn: "Conn", new: PolicyEntry, *, again: bool = False) -> bool:
+    """Make this the active policy of its name; False when it is already, to the letter, and not given `again`."""
     old = policy(conn, new.name)
-    if old and (old.text, old.priority) == (new.text, new.priority):
+    if old and not again and (old.text, old.priority) == (new.text, new.priority):
         return False
     remove_policy(conn, new.name, new.created_ms)
     sql = """INSERT INTO policy (name, text, hash, priority, created_ms)

@@ -119,12 +119,16 @@ class State(msgspec.Struct, kw_only=True):
     online: bool
 
 
-class Ack(msgspec.Struct, kw_only=True):
-    """Every row of this epoch up to `seq` is safe in SQL (or will never come) and may leave the spool."""
+class Ack(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Every row of this epoch up to `seq` is safe in SQL (or will never come) and may leave the spool.
+
+    `start` is the process whose rows are acknowledged: a clone with the same host_id and epoch keeps its own.
+    """
 
     host_id: str
     epoch: str
     seq: int
+    start: str = ""  # "" is for any
 
 
 class Command(msgspec.Struct, kw_only=True, omit_defaults=True):

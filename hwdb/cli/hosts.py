@@ -101,7 +101,7 @@ def host(url: str, word: str, form: Format) -> None:
 
 
 def nics(url: str, where: Sequence[str], form: Format) -> None:
-    """NICs that fit; physical ones unless a condition asks for more."""
+    """NICs that fit; the physical ones without a condition."""
     from hwdb.facts import nic_lines  # noqa: PLC0415
 
     conditions = parsed(where, of_nic=True)

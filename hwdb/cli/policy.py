@@ -1,7 +1,7 @@
 """The verbs `policy lint`, `plan`, `apply`, `show` and `rm`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,14 @@ from hwdb.facts import read_hosts
 from hwdb.store_policy import PolicyEntry, StatusEntry
 from tuners.policy import Policy, PolicyError, Problem, parse_policy, why_nothing
 from tuners.policy import lint as problems_of
-from wire.policy import EthtoolSet, FileWrite, Mode, Op, Outcome, Setting, Values
+from wire.policy import EthtoolSet, FileWrite, Mode, Op, Outcome, OutcomeStatus, Setting, Values
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hwdb.db import Conn
+
+GAVE_UP = (OutcomeStatus.FAILED, OutcomeStatus.REVERTED, OutcomeStatus.REFUSED)
 
 PROBLEMS = columns(
     Problem,
@@ -209,18 +211,22 @@ def _values(values: Values) -> str:
 
 
 def apply(url: str, file: Path, form: Format, *, yes: bool) -> None:
-    """Store it and compile for all hosts in one transaction; a running `up` publishes within a second or two."""
+    """Store it and compile for all hosts in one transaction; a running `up` publishes within a second or two.
+
+    Hosts that gave up settings of the policy (failed, reverted, refused) try again, also when its text is the same.
+    """
     text = _read(file)
     policy = _parsed(text, str(file))
     with reading(url) as conn:
         plans = assign.preview(conn, policy)
         nothing = _nothing(conn, policy, plans)
+        again = [entry.host_id for entry in store_policy.statuses(conn) if _gave_up(entry, policy.name)]
     if _enforces(policy):
         count = _hosts(len(plans))
         confirm(f"{policy.name} is not only to warn: agents that enforce will change {count}. Apply it?", yes=yes)
     at_ms = time.time_ns() // 1_000_000
     new = PolicyEntry(name=policy.name, text=text, hash=_hash(text), priority=policy.priority, created_ms=at_ms)
-    given = _change(url, lambda conn: store_policy.put_policy(conn, new))
+    given = _change(url, lambda conn: store_policy.put_policy(conn, new, again=bool(again)), again)
     names = {one.host_id: one.hostname for one in plans}
     emit(_given(given, names), GIVEN, form, empty=f"stored; {nothing}" if nothing else "stored; no host changes")
 
@@ -248,13 +254,19 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _change(url: str, change: "Callable[[Connection], bool]") -> list[Assigned]:
+def _gave_up(entry: StatusEntry, policy: str) -> bool:
+    """Whether the host will not try a setting of this policy any more."""
+    outcomes = entry.reported.outcomes if entry.reported and entry.status != "pending" else []
+    return any(outcome.policy == policy and outcome.status in GAVE_UP for outcome in outcomes)
+
+
+def _change(url: str, change: "Callable[[Connection], bool]", again: Collection[str] = ()) -> list[Assigned]:
     """Change policies and compile for all hosts in one transaction; the documents that are new."""
     engine = open_engine(url)
     try:
         with writing(engine) as conn:
             change(conn)
-            return [one for one in assign.assign(conn) if one.fresh]
+            return [one for one in assign.assign(conn, again=again) if one.fresh]
     finally:
         engine.dispose()
 

@@ -66,7 +66,7 @@ def host(host: Host, db: Db = "", output: Output = Format.TABLE) -> None:
 
 @app.command()
 def nics(where: Where = None, db: Db = "", output: Output = Format.TABLE) -> None:
-    """NICs of all hosts; virtual ones too when a condition asks for their type."""
+    """Physical NICs of all hosts; with conditions, every NIC that fits them."""
     from hwdb.cli import hosts as verb  # noqa: PLC0415
 
     verb.nics(db or default_url(), where or [], output)

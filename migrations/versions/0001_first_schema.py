@@ -15,6 +15,27 @@ depends_on = None
 
 def upgrade() -> None:
     """Forward."""
+    _collector_state()
+    _conflict()
+    _dead_letter()
+    _host()
+    _host_start()
+    _identifier()
+    _policy()
+    _result()
+    _sample()
+    _stream()
+    _unknown_item()
+    _component()
+    _desired()
+    _event()
+    _finding()
+    _history()
+    _reported()
+    _series()
+
+
+def _collector_state() -> None:
     op.create_table(
         "collector_state",
         sa.Column("host_id", sa.Text(), nullable=False),
@@ -33,6 +54,9 @@ def upgrade() -> None:
         sa.Column("samples_ms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("host_id", "collector", name=op.f("pk_collector_state")),
     )
+
+
+def _conflict() -> None:
     op.create_table(
         "conflict",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -51,6 +75,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_conflict_state"), "conflict", ["state"])
 
+
+def _dead_letter() -> None:
     op.create_table(
         "dead_letter",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -61,6 +87,9 @@ def upgrade() -> None:
         sa.Column("at_ms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letter")),
     )
+
+
+def _host() -> None:
     op.create_table(
         "host",
         sa.Column("host_id", sa.Text(), nullable=False),
@@ -96,6 +125,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_host_hostname"), "host", ["hostname"])
 
+
+def _host_start() -> None:
     op.create_table(
         "host_start",
         sa.Column("host_id", sa.Text(), nullable=False),
@@ -105,6 +136,9 @@ def upgrade() -> None:
         sa.Column("at_ms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("host_id", "start", name=op.f("pk_host_start")),
     )
+
+
+def _identifier() -> None:
     op.create_table(
         "identifier",
         sa.Column("part", sa.Text(), nullable=False),
@@ -114,6 +148,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_identifier_host_id"), "identifier", ["host_id"])
 
+
+def _policy() -> None:
     op.create_table(
         "policy",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -134,6 +170,8 @@ def upgrade() -> None:
         postgresql_where=sa.text("removed_ms IS NULL"),
     )
 
+
+def _result() -> None:
     op.create_table(
         "result",
         sa.Column("id", sa.Text(), nullable=False),
@@ -143,6 +181,9 @@ def upgrade() -> None:
         sa.Column("at_ms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("id", "host_id", name=op.f("pk_result")),
     )
+
+
+def _sample() -> None:
     op.create_table(
         "sample",
         sa.Column("series_id", sa.BigInteger(), nullable=False),
@@ -151,6 +192,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_sample_at_ms"), "sample", ["at_ms"], postgresql_using="brin")
 
+
+def _stream() -> None:
     op.create_table(
         "stream",
         sa.Column("host_id", sa.Text(), nullable=False),
@@ -160,6 +203,9 @@ def upgrade() -> None:
         sa.Column("gaps", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("host_id", "epoch", name=op.f("pk_stream")),
     )
+
+
+def _unknown_item() -> None:
     op.create_table(
         "unknown_item",
         sa.Column("host_id", sa.Text(), nullable=False),
@@ -171,6 +217,9 @@ def upgrade() -> None:
         sa.Column("at_ms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("host_id", "collector", "kind", name=op.f("pk_unknown_item")),
     )
+
+
+def _component() -> None:
     op.create_table(
         "component",
         sa.Column("host_id", sa.Text(), nullable=False),
@@ -186,6 +235,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_component_kind_host_id"), "component", ["kind", "host_id"])
 
+
+def _desired() -> None:
     op.create_table(
         "desired",
         sa.Column("host_id", sa.Text(), nullable=False),
@@ -196,6 +247,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["host_id"], ["host.host_id"], name=op.f("fk_desired_host_id_host")),
         sa.PrimaryKeyConstraint("host_id", "generation", name=op.f("pk_desired")),
     )
+
+
+def _event() -> None:
     op.create_table(
         "event",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -211,6 +265,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_event_host_id_id"), "event", ["host_id", "id"])
 
+
+def _finding() -> None:
     op.create_table(
         "finding",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -235,6 +291,8 @@ def upgrade() -> None:
         postgresql_where=sa.text("closed_ms IS NULL"),
     )
 
+
+def _history() -> None:
     op.create_table(
         "history",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -251,6 +309,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_history_host_id_kind_key"), "history", ["host_id", "kind", "key"])
 
+
+def _reported() -> None:
     op.create_table(
         "reported",
         sa.Column("host_id", sa.Text(), nullable=False),
@@ -263,6 +323,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["host_id"], ["host.host_id"], name=op.f("fk_reported_host_id_host")),
         sa.PrimaryKeyConstraint("host_id", name=op.f("pk_reported")),
     )
+
+
+def _series() -> None:
     op.create_table(
         "series",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

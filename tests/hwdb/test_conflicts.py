@@ -35,7 +35,8 @@ def test_a_clone_is_queued_once_and_overwrites_nothing(ingest: Ingest, query: Qu
     assert "dmi_uuid 4c4c4544-h1 -> other-uuid" in query("SELECT reason FROM conflict")[0][0]
     assert query("SELECT hostname, online, start FROM host") == [("h1.example", True, "s1")]
     assert query("SELECT text FROM event") == [("mine",)]
-    assert [ack.seq for _, ack in ingest.batch([host.event(text="more")]).acks] == [2]
+    acks = [ack for _, ack in ingest.batch([host.event(text="more")]).acks]
+    assert [(ack.seq, ack.start) for ack in acks] == [(2, host.start)], "the clone hears it too, and must not trim"
 
 
 def test_a_clone_is_a_conflict_however_long_the_first_is_silent(ingest: Ingest, speaker: type[Speaker]) -> None:
