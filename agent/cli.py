@@ -109,7 +109,7 @@ def _apply(options: argparse.Namespace, config: Config) -> int:
     from agent import local, show  # noqa: PLC0415
     from machine.live import Live  # noqa: PLC0415
 
-    _may_change(config, "apply")
+    _may_change(config)
     if not options.yes and not sys.stdin.isatty():
         raise CliError("not on a terminal: --yes is needed, then what was verified is kept unasked", USAGE)
     machine = Live()
@@ -151,7 +151,6 @@ def _rollback(options: argparse.Namespace, config: Config) -> int:
     from agent import deadman, journal, show  # noqa: PLC0415
     from agent.documents import Documents, undone  # noqa: PLC0415
 
-    _may_change(config, "rollback")
     if not options.yes and not sys.stdin.isatty():
         raise CliError("not on a terminal: --yes is needed", USAGE)
     if not options.yes:
@@ -160,12 +159,11 @@ def _rollback(options: argparse.Namespace, config: Config) -> int:
         if not ask("undo the last transaction?", 600):
             raise CliError("not undone")
     try:
-        played = deadman.rollback(config.state)
+        played = deadman.rollback(config.state, lambda done: undone(Documents(config.state), done.outcomes, done.tx))
     except journal.BusyError as error:
         raise CliError(str(error), BUSY) from None
     except (journal.JournalError, OSError) as error:
         raise CliError(str(error)) from None
-    undone(Documents(config.state), played.outcomes, played.tx)
     _print(f"transaction {played.tx}: {played.state}\n{show.outcomes(played.outcomes)}")
     return OK if played.state is journal.State.REVERTED else FAILED
 
@@ -237,14 +235,14 @@ def _print(text: str) -> int:
     return OK
 
 
-def _may_change(config: Config, verb: str) -> None:
+def _may_change(config: Config) -> None:
     """A running agent that enforces a document would undo by itself what is changed here."""
     from agent import status  # noqa: PLC0415
 
     found = status.read(config)
     if found.enforcing:
         raise CliError(
-            f"{verb}: the agent that runs here enforces generation {found.generation} and would change it back;"
+            f"apply: the agent that runs here enforces generation {found.generation} and would change it back;"
             " change the policy in the inventory, or stop the agent",
             RULED,
         )

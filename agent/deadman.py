@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -276,8 +277,11 @@ def recover(state: Path) -> list[Played]:
     return played
 
 
-def rollback(state: Path) -> Played:
-    """Undo the last committed transaction; raises JournalError when there is none, or another is at work."""
+def rollback(state: Path, told: Callable[[Played], object] = bool) -> Played:
+    """Undo the last committed transaction; raises JournalError when there is none, or another is at work.
+
+    `told` hears what came of it before another transaction may begin.
+    """
     handle = journal.lock(state)
     try:
         recover(state)
@@ -286,7 +290,9 @@ def rollback(state: Path) -> Played:
             if story and story.state is State.COMMITTED:
                 with journal.resume(path) as log:
                     log.mark(State.REVERTING)
-                return play_back(path)
+                played = play_back(path)
+                told(played)
+                return played
     finally:
         os.close(handle)
     raise JournalError("there is no committed transaction to roll back")

@@ -28,6 +28,7 @@ class Documents:
         self._reported_file = state / "reported.json"
         self.desired = _load(DESIRED, self._desired_file)
         self.reported = _load(REPORTED, self._reported_file)
+        self._stamp = _stamp(self._reported_file)
 
     @property
     def generation(self) -> int:
@@ -61,6 +62,16 @@ class Documents:
         """Keep what is reported; raises OSError."""
         self.reported = reported
         statefile.replace(self._reported_file, encode(reported))
+        self._stamp = _stamp(self._reported_file)
+
+    def refresh(self) -> bool:
+        """Take over what `rackhand-agent rollback` reported meanwhile; True when there is something."""
+        stamp = _stamp(self._reported_file)
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        self.reported = _load(REPORTED, self._reported_file)
+        return self.reported is not None
 
 
 def undone(documents: Documents, outcomes: Sequence[Outcome], tx: str, reason: str = "rolled back") -> Reported | None:
@@ -74,6 +85,15 @@ def undone(documents: Documents, outcomes: Sequence[Outcome], tx: str, reason: s
     made = structs.replace(earlier, status=worst(results), at_ms=at_ms, tx=tx, reason=reason, outcomes=results)
     documents.report(made)
     return made
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Changes when the file is replaced."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
 
 
 def _load(decoder: "msgspec.json.Decoder[T]", path: Path) -> T | None:

@@ -3,31 +3,41 @@
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from agent.outcomes import Key, key, merged, of_setting, of_skip
+from msgspec import structs
+
+from agent.outcomes import Key, given_up, key, merged, of_setting, of_skip
 from tuners import planner
 from tuners.hostfacts import HostFacts
 from wire.policy import Change, Desired, Mode, Outcome, OutcomeStatus, Reported, Setting, Skip
 
 T = TypeVar("T", Change, Skip)
 
-_SETTLED = (OutcomeStatus.UNSUPPORTED, OutcomeStatus.FAILED, OutcomeStatus.REVERTED, OutcomeStatus.REFUSED)
 _STOOD = (OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED, OutcomeStatus.YIELDED)
 
 
 def assess(desired: Desired, facts: HostFacts, earlier: Reported | None, *, observe: bool) -> list[Outcome]:
     """One outcome per setting as things are; DRIFTED ones are to be applied (again). `earlier` is of this document.
 
-    What failed, was reverted or refused stays so until there is a new document: nothing is tried in a loop.
+    What failed, was reverted or refused stays so until there is a new document: nothing is tried in a loop. Once a part
+    was reverted nothing of the document is enforced: undoing recreates queues, which other settings would see as drift.
     """
     plan = planner.plan(desired.settings, facts)
     before = {key(outcome): outcome for outcome in earlier.outcomes} if earlier else {}
+    held = any(outcome.status is OutcomeStatus.REVERTED for outcome in before.values())
     changes, skips = _grouped(plan.changes), _grouped(plan.skips)
     settings = [*desired.settings, *_host_wide(desired.settings, changes)]
     found = (
         _outcome(one, changes.get(key(one), []), skips.get(key(one), []), before.get(key(one)), observe=observe)
         for one in settings
     )
-    return merged(found)
+    return [_hold(outcome) if held else outcome for outcome in merged(found)]
+
+
+def _hold(outcome: Outcome) -> Outcome:
+    if outcome.status is not OutcomeStatus.DRIFTED:
+        return outcome
+    why = "differs, and is left alone: a part of this document was reverted"
+    return structs.replace(outcome, status=OutcomeStatus.REVERTED, reason=why)
 
 
 def _grouped(items: Iterable[T]) -> dict[Key, list[T]]:
@@ -74,7 +84,8 @@ def _outcome(
 
 def _settled(before: Outcome) -> bool:
     """It was tried and did not work; what merely could not be planned then (a NIC was missing) may be now."""
-    return before.status is OutcomeStatus.REFUSED or (before.status in _SETTLED and bool(before.changes))
+    unsupported = before.status is OutcomeStatus.UNSUPPORTED and bool(before.changes)
+    return unsupported or before.status is OutcomeStatus.REFUSED or given_up(before)
 
 
 def _differs(setting: Setting, changes: list[Change], before: Outcome | None, *, observe: bool) -> Outcome:

@@ -43,6 +43,11 @@ def worst(results: Sequence[Outcome]) -> ReportedStatus:
     return next((_HOST[status] for status in order if status in statuses), ReportedStatus.APPLIED)
 
 
+def given_up(one: Outcome) -> bool:
+    """It was tried and did not work, or was undone: it stays so until there is a new document."""
+    return one.status is OutcomeStatus.REVERTED or (one.status is OutcomeStatus.FAILED and bool(one.changes))
+
+
 def merged(results: Iterable[Outcome]) -> list[Outcome]:
     """One outcome per setting: the worst, with the reasons and changes of all that are as bad."""
     groups: dict[Key, list[Outcome]] = {}

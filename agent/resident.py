@@ -97,6 +97,7 @@ class Resident:
         self._monitor_at = 0.0
         self._read_ms: dict[str, int] = {}
         self._storing = True
+        self._lost_facts = 0
         self._fed_s = 0.0
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -185,17 +186,18 @@ class Resident:
         self.store([event_row(event)])
 
     def store(self, rows: Sequence[Row]) -> None:
-        """Append to the spool; a failure is said once, and what is lost is counted there."""
+        """Append to the spool; a failure is said once. What is lost is counted there, and lost facts go again."""
         try:
             self.spool.append(rows)
+            self._storing = True
         except SpoolError as error:
             if self._storing:
                 log.warning("not stored: %s", error)
             self._storing = False
-            if any(row.priority is Priority.INVENTORY for row in rows):
-                self.changes.resend()
-            return
-        self._storing = True
+        lost = self.spool.dropped[Priority.INVENTORY]
+        if lost > self._lost_facts:
+            self._lost_facts = lost
+            self.changes.resend()
 
     def _send(self) -> None:
         if not self.link.connected:

@@ -110,6 +110,8 @@ class Tuning:
 
     def look(self, facts: HostFacts, *, connected: bool) -> None:
         """Fresh facts: compare, report what is new about it, and begin a transaction where one is due."""
+        if self._child is None and self.documents.refresh():
+            self._undone_outside()
         desired = self.documents.desired
         if desired is None or self._child is not None:
             return
@@ -153,6 +155,14 @@ class Tuning:
         self._after()
         if (reported := undone(self.documents, outcomes, tx, reason)) is not None:
             self._publish(structs.replace(reported, start=self._start))
+
+    def _undone_outside(self) -> None:
+        """Somebody on this host rolled back by hand."""
+        self.republish()
+        reported = self.documents.reported
+        if reported is not None:
+            kind, severity = _EVENTS[reported.status]
+            self._event(kind, severity, f"on this host: {reported.reason}", reported.generation, reported.tx)
 
     def republish(self) -> None:
         """Say again what was reported, as this process, after a connect."""

@@ -39,8 +39,10 @@ class Work:
     def __init__(self, writer: Writer, desired: Desired, peers: Iterable[str], earlier: Reported | None) -> None:
         self.writer = writer
         self._settings = desired.settings
-        self._stood = _stood(desired, earlier)
-        self._aside: dict[Key, Outcome] = {}  # refused, yielded: no part of this transaction
+        before = _before(desired, earlier)
+        self._stood = {key for key, one in before.items() if one.status in _STOOD}
+        given_up = {key: one for key, one in before.items() if outcomes.given_up(one)}
+        self._aside: dict[Key, Outcome] = given_up  # with the refused and yielded: no part of this transaction
         self._warned: dict[Key, list[Change]] = {}
         self._skips: list[Skip] = []
         self._made: list[Made] = []
@@ -139,11 +141,11 @@ class Work:
         return outcomes.merged([*parts, *undone])
 
 
-def _stood(desired: Desired, earlier: Reported | None) -> set[Key]:
-    """Settings of this very document that were in force when it was last reported on."""
+def _before(desired: Desired, earlier: Reported | None) -> dict[Key, Outcome]:
+    """What was last reported of this very document, by setting."""
     if earlier is None or (earlier.generation, earlier.hash) != (desired.generation, desired.hash):
-        return set()
-    return {outcomes.key(one) for one in earlier.outcomes if one.status in _STOOD}
+        return {}
+    return {outcomes.key(one): one for one in earlier.outcomes}
 
 
 def _place(change: Change) -> tuple[object, ...]:
