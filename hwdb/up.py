@@ -71,7 +71,7 @@ def _start(options: Options, stack: ExitStack) -> None:
         agent.start()
         _say(options, "agent     of this host, " + ("enforcing" if options.enforce else "observing"))
         _wait_for_report(options, agent)
-    show(_front(options, own, str(api), agent.host_id()), options.form)
+    show(_front(options, own, str(api), agent.host_id() if options.agent else ""), options.form)
     if not options.once:
         _stay(own, agent)
 

@@ -39,6 +39,7 @@ class Loop:
     def __init__(self, space: Space, state: Path) -> None:
         self.space = space
         self.state = state
+        self.home = state / "agent"  # the agent's own state
         self.db = f"sqlite:///{state / 'rackhand.db'}"
         self.children: list[subprocess.Popen[bytes]] = []
         space.ip("link set lo up")
@@ -89,9 +90,10 @@ class Loop:
         return [event["kind"] for event in self.ask("events", "-n", "1000") or []]
 
     def agent(self, port: int) -> "subprocess.Popen[bytes]":
-        """The agent alone, allowed to change things."""
+        """The agent alone, allowed to change things, with a state directory of its own."""
+        self.home = self.state.parent / "agent"
         env = {
-            "RACKHAND_STATE_DIR": str(self.state / "agent"),
+            "RACKHAND_STATE_DIR": str(self.home),
             "RACKHAND_BROKER_HOST": "127.0.0.1",
             "RACKHAND_BROKER_PORT": str(port),
             "RACKHAND_OBSERVE": "false",
@@ -108,7 +110,7 @@ class Loop:
 
     def decided(self) -> bool:
         """No journal of the agent's is open."""
-        stories = [journal.read(path) for path in journal.paths(self.state / "agent")]
+        stories = [journal.read(path) for path in journal.paths(self.home)]
         return all(story is None or story.state not in journal.UNFINISHED for story in stories)
 
     def close(self) -> None:
@@ -150,7 +152,7 @@ def test_applied_verified_drifted_applied_again_rolled_back(loop: Loop) -> None:
     agent = [str(BIN / "rackhand-agent"), "rollback", "--yes"]
     done = subprocess.run(
         loop.space.inside(*agent),
-        env={**os.environ, "RACKHAND_STATE_DIR": str(loop.state / "agent"), "RACKHAND_OBSERVE": "false"},
+        env={**os.environ, "RACKHAND_STATE_DIR": str(loop.home), "RACKHAND_OBSERVE": "false"},
         check=False,
         capture_output=True,
         text=True,
@@ -175,7 +177,7 @@ def test_losing_the_broker_undoes_what_cannot_be_confirmed(loop: Loop) -> None:
     agent = loop.agent(18830)
     wait_for(lambda: loop.ask("nics", "-w", f"ifname={NIC}"), "its NIC in SQL")
     loop.apply(FEW + "confirm_within_s: 5\n")
-    wait_for(lambda: journal.paths(loop.state / "agent"), "a transaction")
+    wait_for(lambda: journal.paths(loop.home), "a transaction")
     os.killpg(up.pid, signal.SIGSTOP)  # broker and inventory go silent before the change can be confirmed
     wait_for(loop.decided, "a decision")
     assert loop.space.snapshot() == before
@@ -199,9 +201,9 @@ def test_the_agent_killed_at_random_points_leaves_before_or_after(loop: Loop, se
     after = 0
     for point in range(POINTS):
         target, other = (FEW, ONE) if point % 2 == 0 else (ONE, FEW)
-        known = len(journal.paths(loop.state / "agent"))
+        known = len(journal.paths(loop.home))
         loop.apply(target)
-        wait_for(lambda known=known: len(journal.paths(loop.state / "agent")) > known, "a transaction")  # type: ignore[misc]
+        wait_for(lambda known=known: len(journal.paths(loop.home)) > known, "a transaction")  # type: ignore[misc]
         time.sleep(chance.uniform(0, 1.5))
         loop.kill(agent, transaction=chance.random() < 0.5)
         wait_for(loop.decided, "the transaction's own decision, or its dead-man's")
