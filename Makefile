@@ -25,7 +25,7 @@ check: .venv/.dev ## ruff, mypy and pyright strict, import-linter
 
 bench: .venv/.dev ## ratios measured in this run, beside the peer or the raw ceiling
 	@.ci/packages $(BENCH_PACKAGES)
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(ARGS)
 
 lock: .venv/.dev ## make requirements/*.txt anew from pyproject.toml
 	@cd requirements && for t in "build.in -o build.txt" "../pyproject.toml -o run.txt" "../pyproject.toml --group ../pyproject.toml:dev -o dev.txt"; do \
@@ -34,7 +34,7 @@ lock: .venv/.dev ## make requirements/*.txt anew from pyproject.toml
 clean: ## forget the virtual environment and what the tools cached
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.venv/bin/python: .ci/venv
+.venv/bin/python:
 	@.ci/venv
 
 .venv/.run: requirements/run.txt requirements/build.txt pyproject.toml | .venv/bin/python
