@@ -9,141 +9,15 @@ import pty
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
-import yaml
 
 from hwdb import migrate, models
 from hwdb.cli.failure import Exit
 from hwdb.db import open_engine, rows, writing
-from hwdb.ingest import Incoming, Ingest
-from wire.codec import encode, raw
-from wire.facts import Cpu, Dmi, Ethtool, Irq, Memory, Nic, Queue
-from wire.report import Birth, Event, Fingerprint, Report, Run, State
-from wire.topics import Channel, topic
-
-ENTRY = [sys.executable, "-c", "from hwdb.cli.main import main; main()"]
-HOSTILE = "\x1b]0;owned\x07=cmd|'/C calc'!A0\x1b[2J\u202e"
-FORMS = ("table", "wide", "json", "yaml", "csv")
-POLICY = """\
-name: edge
-match: [labels.role=edge]
-knobs: {rings: {rx: max}}
-"""
-
-
-def run(url: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "RACKHAND_DB": url, "COLUMNS": "100"}
-    return subprocess.run(
-        [*ENTRY, *arguments], input=stdin, capture_output=True, text=True, env=environment, check=False, timeout=120
-    )
-
-
-def fine(url: str, *arguments: str) -> str:
-    done = run(url, *arguments)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
-
-
-def fails(url: str, code: Exit, *arguments: str) -> str:
-    """The one line on stderr."""
-    done = run(url, *arguments)
-    assert done.returncode == code, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, lines
-    return lines[0]
-
-
-def host_messages(host_id: str, hostname: str, role: str, serial: str, start: str = "s1") -> list[Incoming]:
-    mac = f"02:00:00:00:00:{host_id[-2:]}"
-    nic = Nic(
-        key=mac, ifname="eth0", ifindex=2, type="physical", mac=mac, up=True, carrier=True, driver="ice",
-        speed_mbps=10000, max_speed_mbps=25000, rx_queues=2, tx_queues=2, numa_node=1, firmware=HOSTILE,
-    )  # fmt: skip
-    facts = [
-        Dmi(hostname=hostname, vendor="Dell Inc.", product="R760", kernel="6.1.0"),
-        Cpu(model="Xeon", packages=2, cores=4, threads=8, online="0-7"),
-        Memory(total_kb=16 * 1024**2),
-        nic,
-        Nic(key="lo", ifname="lo", ifindex=1, type="loopback"),
-        Ethtool(key=mac, ifname="eth0", ifindex=2, rings={"rx": 256, "rx_max": 4096}, channels={"combined": 2}),
-        Irq(key=mac, ifname="eth0", source="netdev-genl", queues=[Queue(irq=45, rx=[0], tx=[0], cpus="0-3")]),
-    ]
-    events = [Event(at_ms=1_700_000_000_000 + number, kind="link.down", text=HOSTILE) for number in range(3)]
-    born = Birth(
-        host_id=host_id, start=start, epoch="e1", hostname=hostname, at_ms=1_700_000_000_000, agent_version="0.1.0",
-        fingerprint=Fingerprint(machine_id=host_id, product_serial=serial), labels={"role": role},
-    )  # fmt: skip
-    report = Report(
-        host_id=host_id, epoch="e1", seq=1, floor=1, start=start, events=[raw(event) for event in events],
-        runs=[Run(collector="nic", at_ms=1_700_000_000_000, digest="d", facts=[raw(fact) for fact in facts])],
-    )  # fmt: skip
-    said = (
-        (Channel.BIRTH, born),
-        (Channel.STATE, State(host_id=host_id, start=start, online=True)),
-        (Channel.REPORT, report),
-    )
-    now = time.time_ns() // 1_000_000
-    return [Incoming(topic("lab", host_id, channel), encode(message), now) for channel, message in said]
-
-
-def filled(path: Path) -> str:
-    url = f"sqlite:///{path}"
-    migrate.upgrade(url)
-    fill(url)
-    return url
-
-
-def fill(url: str) -> None:
-    engine = open_engine(url)
-    messages = host_messages("host-01", "alpha", "edge", "SN-0001") + host_messages(
-        "host-02", "beta", "core", "SN-0002"
-    )
-    messages += host_messages("host-01", "alpha", "edge", "SN-9999", "s2")[:1]  # a clone
-    result = Ingest(engine).batch(messages)
-    assert (result.dead, len(result.conflicts)) == (0, 1)
-    engine.dispose()
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return filled(tmp_path / "inventory.db")
-
-
-@pytest.fixture
-def other_url(postgres: str) -> Iterator[str]:
-    """The same inventory on PostgreSQL."""
-    name = f"cli{os.urandom(6).hex()}"
-    with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name} TEMPLATE migrated".encode())
-        fill(postgres.format(name=name))
-        yield postgres.format(name=name)
-        conn.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
-@pytest.fixture
-def edge(tmp_path: Path) -> str:
-    file = tmp_path / "edge.yaml"
-    file.write_text(POLICY)
-    return str(file)
-
-
-def parsed(form: str, text: str) -> list[Any]:
-    if form == "json":
-        return json.loads(text) if text.startswith("[") else [json.loads(text)]
-    if form == "yaml":
-        found = yaml.safe_load(text)
-        return found if isinstance(found, list) else [found]
-    if form == "csv":
-        return list(csv.DictReader(io.StringIO(text)))
-    return text.splitlines()[1:]
+from tests.hwdb.control.inventory import ENTRY, FORMS, fails, fine, parsed, run
 
 
 @pytest.mark.parametrize(
@@ -260,81 +134,6 @@ def test_a_reader_that_stops_early_is_no_error(url: str) -> None:
         env={**os.environ, "RACKHAND_DB": url}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.stdout.strip(), done.stderr) == ("[", "")
-
-
-def test_lint_says_where(url: str, tmp_path: Path, edge: str) -> None:
-    assert json.loads(fine(url, "policy", "lint", edge, "-o", "json")) == []
-    wrong = tmp_path / "wrong.yaml"
-    wrong.write_text("name: edge\nknobs:\n  rigns: {rx: max}\n")
-    done = run(url, "policy", "lint", str(wrong), "-o", "json")
-    assert done.returncode == Exit.BAD_INPUT
-    (problem,) = json.loads(done.stdout)
-    assert (problem["line"], problem["column"]) == (3, 3) if isinstance(problem, dict) else problem[:2] == [3, 3]
-    assert "wrong.yaml:3:3" in fails(url, Exit.BAD_INPUT, "policy", "apply", str(wrong), "--yes")
-    wrong.write_bytes(b"\xff\xfe")
-    assert "not UTF-8" in fails(url, Exit.BAD_INPUT, "policy", "lint", str(wrong))
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_plan_says_what_would_change_where(url: str, edge: str, form: str) -> None:
-    text = fine(url, "policy", "plan", edge, "-o", form)
-    assert "alpha" in text
-    assert "beta" not in text
-    assert parsed(form, text)
-    if form == "json":
-        (one,) = json.loads(text)
-        (change,) = one["plan"]["changes"]
-        assert (change["knob"], change["op"]["before"], change["op"]["after"]) == ("rings", {"rx": 256}, {"rx": 4096})
-        assert (change["policy"], change["blast"]) == ("edge", "link")
-    elif form != "yaml":
-        assert "rx=256" in text
-        assert "rx=4096" in text
-
-
-def test_a_selector_that_matches_nothing_says_so(url: str, tmp_path: Path) -> None:
-    lonely = tmp_path / "lonely.yaml"
-    lonely.write_text(POLICY.replace("edge]", "moon]"))
-    done = run(url, "policy", "plan", str(lonely))
-    assert (done.returncode, done.stdout) == (0, "")
-    assert "no host matches labels.role=moon" in done.stderr
-    done = run(url, "policy", "apply", str(lonely), "--yes")
-    assert done.returncode == 0
-    assert "no host matches labels.role=moon" in done.stderr
-    assert "no NIC fits" in run(url, "nics", "--where", "driver=none").stderr
-    assert "no host fits" in run(url, "hosts", "--where", "labels.role=moon").stderr
-
-
-def test_a_policy_is_applied_shown_replaced_and_removed(url: str, edge: str) -> None:
-    assert "say --yes" in fails(url, Exit.REFUSED, "policy", "apply", edge)
-    assert json.loads(fine(url, "policy", "show", "-o", "json")) == []
-    (given,) = json.loads(fine(url, "policy", "apply", edge, "--yes", "-o", "json"))
-    assert (given["hostname"], given["generation"], given["settings"]) == ("alpha", 1, 1)
-    assert json.loads(fine(url, "policy", "apply", edge, "--yes", "-o", "json")) == []
-    (stored,) = json.loads(fine(url, "policy", "show", "-o", "json"))
-    assert (stored["name"], stored["text"]) == ("edge", POLICY)
-    (line,) = json.loads(fine(url, "policy", "show", "edge", "-o", "json"))
-    assert (line["hostname"], line["status"], line["outcome"], line["knob"]) == ("alpha", "pending", "pending", "rings")
-    assert json.loads(fine(url, "hosts", "-o", "json"))[0]["status"] == "pending"
-    assert "rx=4096" in fine(url, "policy", "plan", "edge")
-    Path(edge).write_text(POLICY.replace("rx: max", "rx: 512"))
-    (given,) = json.loads(fine(url, "policy", "apply", edge, "--yes", "-o", "json"))
-    assert given["generation"] == 2
-    assert "say --yes" in fails(url, Exit.REFUSED, "policy", "rm", "edge")
-    (given,) = json.loads(fine(url, "policy", "rm", "edge", "--yes", "-o", "json"))
-    assert (given["generation"], given["settings"]) == (3, 0)
-
-
-def test_a_policy_that_only_warns_needs_no_question(url: str, edge: str) -> None:
-    Path(edge).write_text(POLICY + "mode: warn\n")
-    assert "alpha" in fine(url, "policy", "apply", edge)
-
-
-def test_a_conflict_is_decided(tmp_path: Path) -> None:
-    for verb, state in (("accept", "accepted"), ("reject", "rejected")):
-        url = filled(tmp_path / f"{verb}.db")
-        (decided,) = json.loads(fine(url, "conflicts", verb, "1", "--yes", "-o", "json"))
-        assert (decided["state"], decided["host_id"]) == (state, "host-01")
-        assert json.loads(fine(url, "conflicts", "list", "-o", "json")) == []
 
 
 def on_a_terminal(url: str, arguments: Sequence[str], answer: str) -> tuple[int, str]:
