@@ -1,5 +1,9 @@
 """The screen of `rackhand up`: this host, where things are, and what to try next."""
 
+import shutil
+import sys
+from pathlib import Path
+
 import msgspec
 
 from hwdb import screen
@@ -43,10 +47,14 @@ def collect(url: str, host_id: str, places: list[tuple[str, str]], *, enforcing:
 
 
 def tries(hostname: str, url: str) -> list[tuple[str, str]]:
-    """Commands worth trying next, with what they do."""
-    elsewhere = [] if url == default_url() else [(f"export RACKHAND_DB={shown(url)}", "for the commands below")]
+    """Commands worth trying next, with what they do; first what a shell has to know for them."""
+    here = Path(sys.executable).parent
+    needed = {
+        f"export PATH={here}:$PATH": shutil.which("rackhand") is None,
+        f"export RACKHAND_DB={shown(url)}": url != default_url(),
+    }
     return [
-        *elsewhere,
+        *((line, "for the commands below") for line, is_needed in needed.items() if is_needed),
         (f"rackhand host {hostname}" if hostname else "rackhand hosts", "this screen from SQL, at any time"),
         ("rackhand nics --where 'rx_queues>=2'", "NICs of all hosts, by any field"),
         ("rackhand events --follow", "what happens, as it happens"),
