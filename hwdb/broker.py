@@ -1,5 +1,6 @@
 """The broker of `rackhand up`, on loopback: Mosquitto as a child where it is installed, else amqtt in this process."""
 
+import enum
 import os
 import shutil
 import socket
@@ -64,10 +65,20 @@ def mosquitto_path() -> str | None:
     return shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
-def choose(state_dir: Path, port: int = 0) -> "Broker":
-    """Mosquitto where it is installed, else amqtt; `port` 0 takes a free one. Raises BrokerError for a port in use."""
+class Kind(enum.StrEnum):
+    """Which broker `up` starts."""
+
+    AUTO = "auto"  # Mosquitto where it is installed, else amqtt
+    MOSQUITTO = "mosquitto"
+    AMQTT = "amqtt"
+
+
+def choose(state_dir: Path, port: int = 0, kind: Kind = Kind.AUTO) -> "Broker":
+    """A broker of that kind; `port` 0 takes a free one. Raises BrokerError for a port in use or a missing Mosquitto."""
     address = Address(LOOPBACK, claim_port(port))
-    binary = mosquitto_path()
+    binary = None if kind is Kind.AMQTT else mosquitto_path()
+    if kind is Kind.MOSQUITTO and binary is None:
+        raise BrokerError("mosquitto is not installed; --broker amqtt needs nothing")
     return Mosquitto(binary, state_dir / "broker", address) if binary else Amqtt(address)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hwdb import broker, child, migrate
+from hwdb.broker import Kind
 from hwdb.cli.failure import Exit, Failure
 from hwdb.cli.output import Format
 from hwdb.db import open_engine, reading, rows
@@ -38,6 +39,7 @@ class Options(NamedTuple):
     agent: bool = True
     enforce: bool = False
     form: Format = Format.TABLE
+    broker: Kind = Kind.AUTO
 
 
 def run(options: Options) -> None:
@@ -59,7 +61,7 @@ def run(options: Options) -> None:
 def _start(options: Options, stack: ExitStack) -> None:
     _say(options, f"database  {shown(options.url)}")
     migrate.upgrade(options.url)
-    own = broker.choose(options.state, options.port)
+    own = broker.choose(options.state, options.port, options.broker)
     own.start()
     stack.callback(own.stop)
     _say(options, f"broker    {own.name} on {own.address}")

@@ -129,9 +129,10 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
         yield made
 
 
-def test_applied_verified_drifted_applied_again_rolled_back(loop: Loop) -> None:
+@pytest.mark.parametrize("broker", ["amqtt", "mosquitto"])
+def test_applied_verified_drifted_applied_again_rolled_back(loop: Loop, broker: str) -> None:
     before = loop.space.snapshot()
-    loop.up("--enforce")
+    loop.up("--enforce", "--broker", broker)
     wait_for(lambda: loop.ask("hosts"), "this host in SQL")
     wait_for(lambda: loop.ask("nics", "-w", f"ifname={NIC}"), "its NIC in SQL")
 

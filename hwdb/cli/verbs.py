@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from hwdb.broker import Kind as BrokerKind
 from hwdb.cli.complete import host_names, policy_names
 from hwdb.cli.output import Format
 from hwdb.place import default_state, default_url
@@ -37,6 +38,7 @@ def up(  # noqa: PLR0917 - options, by name
     api_port: Annotated[int, typer.Option("--api-port", min=0, max=65535, help="Of the API; 0 takes a free one.")] = 0,
     agent: Annotated[bool, typer.Option("--agent/--no-agent", help="Run the agent of this host.")] = True,
     enforce: Annotated[bool, typer.Option("--enforce", help="Let the agent do what policies say.")] = False,
+    broker: Annotated[BrokerKind, typer.Option("--broker", help="Which broker to run.")] = BrokerKind.AUTO,
     db: Db = "",
     output: Output = Format.TABLE,
 ) -> None:
@@ -45,7 +47,7 @@ def up(  # noqa: PLR0917 - options, by name
 
     folder = state or default_state()
     url = db or default_url(folder)
-    run(Options(folder, url, port, api_port, once=once, agent=agent, enforce=enforce, form=output))
+    run(Options(folder, url, port, api_port, once=once, agent=agent, enforce=enforce, form=output, broker=broker))
 
 
 @app.command()
