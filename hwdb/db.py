@@ -26,10 +26,18 @@ class DatabaseError(Exception):
     """The database is not there or not of this schema; the message is one line."""
 
 
+def check_url(url: str) -> None:
+    """Raise DatabaseError unless it is the URL of a database that this can use; a password in it is not repeated."""
+    if not re.match(r"sqlite:///.|postgresql(\+psycopg)?://", url):
+        kind = url.partition("://")[0] if "://" in url else "that"
+        raise DatabaseError(f"{kind[:40]!r} is no database here: sqlite:///PATH or postgresql://USER@HOST/NAME")
+
+
 def open_engine(url: str) -> "Engine":
-    """An engine for `sqlite:///PATH` or `postgresql://...` (psycopg 3)."""
+    """An engine for `sqlite:///PATH` or `postgresql://...` (psycopg 3); raises DatabaseError for another URL."""
     from sqlalchemy import create_engine, make_url  # noqa: PLC0415 - see the module's docstring
 
+    check_url(url)
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
         return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
@@ -65,6 +73,7 @@ def writing(engine: "Engine") -> "Generator[Connection]":
 @contextmanager
 def reading(url: str) -> "Generator[sqlite3.Connection | psycopg.Connection[Any]]":
     """A read-only connection of the bare driver, one snapshot; raises DatabaseError when there is no database."""
+    check_url(url)
     conn = _open_sqlite(url) if url.startswith("sqlite") else _open_postgres(url)
     try:
         conn.execute("BEGIN")

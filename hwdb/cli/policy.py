@@ -1,5 +1,6 @@
 """The verbs `policy lint`, `plan`, `apply`, `show` and `rm`."""
 
+import sys
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -12,7 +13,7 @@ from hwdb.assign import Assigned, HostPlan
 from hwdb.cli.ask import confirm
 from hwdb.cli.events import moment
 from hwdb.cli.failure import Exit, Failure
-from hwdb.cli.output import Format, columns, document, emit
+from hwdb.cli.output import Format, clean, columns, document, emit
 from hwdb.db import open_engine, reading, writing
 from hwdb.facts import read_hosts
 from hwdb.store_policy import PolicyEntry, StatusEntry
@@ -220,15 +221,32 @@ def apply(url: str, file: Path, form: Format, *, yes: bool) -> None:
     with reading(url) as conn:
         plans = assign.preview(conn, policy)
         nothing = _nothing(conn, policy, plans)
-        again = [entry.host_id for entry in store_policy.statuses(conn) if _gave_up(entry, policy.name)]
+        known = store_policy.statuses(conn)
+        again = [entry.host_id for entry in known if _gave_up(entry, policy.name)]
+    impossible = _impossible(policy, plans)
     if _enforces(policy):
+        why = f" ({impossible})" if impossible else ""
         count = _hosts(len(plans))
-        confirm(f"{policy.name} is not only to warn: agents that enforce will change {count}. Apply it?", yes=yes)
+        confirm(f"{policy.name} is not only to warn: agents that enforce will change {count}{why}. Apply it?", yes=yes)
     at_ms = time.time_ns() // 1_000_000
     new = PolicyEntry(name=policy.name, text=text, hash=_hash(text), priority=policy.priority, created_ms=at_ms)
     given = _change(url, lambda conn: store_policy.put_policy(conn, new, again=bool(again)), again)
-    names = {one.host_id: one.hostname for one in plans}
+    names = {one.host_id: one.hostname for one in known} | {one.host_id: one.hostname for one in plans}
     emit(_given(given, names), GIVEN, form, empty=f"stored; {nothing}" if nothing else "stored; no host changes")
+    if note := impossible or (nothing if given else ""):
+        print(clean(note), file=sys.stderr)
+
+
+def _impossible(policy: Policy, plans: list[HostPlan]) -> str:
+    """The first setting that a matching host cannot have, and how many more there are; "" when there is none."""
+    found = [
+        f"impossible on {one.hostname} {skip.target}: {skip.reason}"
+        for one in plans
+        for skip in one.plan.skips
+        if skip.status is OutcomeStatus.FAILED
+    ]
+    more = f"; {len(found) - 1} more: `rackhand policy plan {policy.name}`" if len(found) > 1 else ""
+    return found[0] + more if found else ""
 
 
 def remove(url: str, name: str, form: Format, *, yes: bool) -> None:
