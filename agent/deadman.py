@@ -280,11 +280,13 @@ def recover(state: Path) -> list[Played]:
 def rollback(state: Path, told: Callable[[Played], object] = bool) -> Played:
     """Undo the last committed transaction; raises JournalError when there is none, or another is at work.
 
-    `told` hears what came of it before another transaction may begin.
+    `told` hears what came of it before another transaction may begin. When the last journal is found corrupt nothing is
+    undone: a second call undoes the one before.
     """
     handle = journal.lock(state)
     try:
-        recover(state)
+        if failed := [one.reason for one in recover(state) if one.state is State.FAILED]:
+            raise JournalError(f"nothing was rolled back: {'; '.join(failed)}")
         for path in reversed(journal.paths(state)):
             story = journal.read(path)
             if story and story.state is State.COMMITTED:

@@ -28,6 +28,7 @@ LOCK = "transaction.lock"
 KEEP = 20  # closed journals
 MAX_BYTES = 64 << 20
 _RESERVE = 64 << 10
+_LOOK_AGAIN_S = (0.001, 0.01, 0.1, 0.5)  # pauses of a reader without the lock
 
 
 class JournalError(Exception):
@@ -346,7 +347,19 @@ def resume(path: Path) -> Journal:
 
 
 def read(path: Path) -> Story | None:
-    """What the journal says at this moment, without its lock; None when not even the first record is whole."""
+    """What the journal says at this moment, without its lock; None when not even the first record is whole.
+
+    A record that is being written may be seen with its end before its beginning: corruption is what stays so.
+    """
+    for pause_s in _LOOK_AGAIN_S:
+        try:
+            return _look(path)
+        except CorruptError:
+            time.sleep(pause_s)
+    return _look(path)
+
+
+def _look(path: Path) -> Story | None:
     try:
         return parse(path.read_bytes())[0]
     except OSError as error:

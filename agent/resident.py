@@ -340,9 +340,15 @@ class Resident:
 
     def _recover(self) -> None:
         """End what an earlier agent left in the middle."""
-        from agent import deadman  # noqa: PLC0415 - only at the start
+        from agent import deadman, journal  # noqa: PLC0415 - only at the start
 
-        for played in deadman.recover(self.config.state):
+        try:
+            recovered = deadman.recover(self.config.state)
+        except journal.JournalError as error:  # before a change it is tried again, and without it none is made
+            log.warning("not recovered: %s", error)
+            self.tell(_event("policy.recovered", f"not recovered: {error}", Severity.CRITICAL))
+            return
+        for played in recovered:
             text = f"transaction {played.tx}: {played.state}: {played.reason}"
             self.tell(_event("policy.recovered", text, Severity.WARNING))
             documents = self.tuning.documents
