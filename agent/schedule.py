@@ -28,10 +28,11 @@ class Ran(NamedTuple):
     result: Result
 
 
-class _Job(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Job:
     collector: Collector
-    at_ms: int
-    begun_s: float
+    at_ms: int = 0  # both 0 until it begins
+    begun_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -44,17 +45,50 @@ class _Entry:
 
 
 class _Worker:
-    """One thread that runs one job at a time; an abandoned one ends when its job does."""
+    """One thread that runs the jobs of a cycle and wakes the schedule once; an abandoned one ends with its job."""
 
-    def __init__(self, machine: Machine, done: Callable[["_Worker", _Job, Result], None]) -> None:
-        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+    def __init__(self, machine: Machine, done: Callable[[_Job, Result], None], wake: Callable[[], None]) -> None:
+        self._cycles: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._machine = machine
         self._done = done
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._at: _Job | None = None
+        self._abandoned = False
         threading.Thread(target=self._work, name="rackhand-collect", daemon=True).start()
 
+    def give(self, jobs: list[_Job]) -> None:
+        """Run these next."""
+        self._cycles.put(jobs)
+
+    def end(self) -> None:
+        """End the thread when it has nothing to do."""
+        self._cycles.put(None)
+
+    def abandon(self, job: _Job) -> bool:
+        """Leave the thread alone with the job it is at; False when it went on to the next in this moment."""
+        with self._lock:
+            if self._at is not job:
+                return False
+            self._abandoned = True
+        self.end()
+        return True
+
     def _work(self) -> None:
-        while (job := self.jobs.get()) is not None:
-            self._done(self, job, run(job.collector, self._machine, job.at_ms))
+        while not self._abandoned and (jobs := self._cycles.get()) is not None:
+            for job in jobs:
+                if not self._begin(job):
+                    break
+                self._done(job, run(job.collector, self._machine, job.at_ms))
+            self._wake()
+
+    def _begin(self, job: _Job) -> bool:
+        with self._lock:
+            if not self._abandoned:
+                self._at = job
+                job.at_ms = time.time_ns() // 1_000_000
+                job.begun_s = time.monotonic()
+            return not self._abandoned
 
 
 class Schedule:
@@ -78,10 +112,10 @@ class Schedule:
         self._machine = machine
         self._wake = wake
         self._entries = {c.NAME: _Entry(c, intervals.get(c.NAME, c.EVERY_S), now) for c in collectors}
-        self._results: queue.SimpleQueue[tuple[_Worker, _Job, Result]] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[_Job, Result]] = queue.SimpleQueue()
         self._phase: float | None = random.random()  # noqa: S311 - no secret
         self._todo: deque[_Entry] = deque()
-        self._running: _Job | None = None
+        self._running: deque[_Job] = deque()
         self._ran: list[Ran] = []
         self._worker: _Worker | None = None
 
@@ -90,10 +124,10 @@ class Schedule:
         now = time.monotonic()
         self._gather(now)
         self._give_up(now)
-        if not self._todo and self._running is None and not self._ran:
+        if not self._todo and not self._running and not self._ran:
             self._begin(now)
         self._dispatch(now)
-        if self._todo or self._running is not None:
+        if self._todo or self._running:
             return []
         ran, self._ran = self._ran, []
         return ran
@@ -101,9 +135,9 @@ class Schedule:
     def wait_s(self) -> float:
         """Seconds until `tick` has something to do by itself."""
         now = time.monotonic()
-        if self._running is not None:
-            collector = self._running.collector
-            return max(0.0, self._running.begun_s + collector.DEADLINE_S - now)
+        if self._running:
+            job = self._running[0]
+            return max(0.0, (job.begun_s or now) + job.collector.DEADLINE_S - now)
         return max(0.0, min(entry.due_s for entry in self._entries.values()) - now)
 
     def ask(self, *names: str) -> None:
@@ -119,7 +153,7 @@ class Schedule:
     def close(self) -> None:
         """Let the worker end; a stuck thread is a daemon and ends with the process."""
         if self._worker is not None:
-            self._worker.jobs.put(None)
+            self._worker.end()
 
     def _begin(self, now: float) -> None:
         if all(entry.due_s > now for entry in self._entries.values()):
@@ -136,44 +170,50 @@ class Schedule:
         return 1.0 if self._phase is None else self._phase
 
     def _dispatch(self, now: float) -> None:
-        while self._todo and self._running is None:
+        if self._running:
+            return
+        at_ms = time.time_ns() // 1_000_000
+        while self._todo:
             entry = self._todo.popleft()
-            at_ms = time.time_ns() // 1_000_000
             if entry.stuck is not None:
                 self._note(entry, at_ms, Status.HUNG, f"has not returned for {now - entry.stuck.begun_s:.0f} s", now)
             elif len(self.stuck()) >= MAX_STUCK:
                 self._note(entry, at_ms, Status.FAILED, f"not run: {', '.join(self.stuck())} hang", now)
             else:
-                self._running = _Job(entry.collector, at_ms, now)
-                self._worker = self._worker or _Worker(self._machine, self._finished)
-                self._worker.jobs.put(self._running)
+                self._running.append(_Job(entry.collector))
+        if self._running:
+            self._worker = self._worker or _Worker(self._machine, self._finished, self._wake)
+            self._worker.give(list(self._running))
 
-    def _finished(self, worker: _Worker, job: _Job, result: Result) -> None:
+    def _finished(self, job: _Job, result: Result) -> None:
         """On the worker's thread."""
-        self._results.put((worker, job, result))
-        self._wake()
+        self._results.put((job, result))
 
     def _gather(self, now: float) -> None:
         while not self._results.empty():
-            worker, job, result = self._results.get()
+            job, result = self._results.get()
             entry = self._entries[job.collector.NAME]
-            if job is self._running:
-                self._running = None
+            if self._running and job is self._running[0]:
+                self._running.popleft()
                 entry.hangs = 0
                 self._ran.append(Ran(job.collector.NAME, job.at_ms, result))
             elif job is entry.stuck:  # too late to count; its turn comes again, later each time it hangs
-                worker.jobs.put(None)
                 entry.stuck = None
                 entry.due_s = now + min(BACKOFF_MAX_S, entry.every_s * 2**entry.hangs)
 
     def _give_up(self, now: float) -> None:
-        job = self._running
-        if job is None or now - job.begun_s < job.collector.DEADLINE_S:
+        job = self._running[0] if self._running else None
+        if job is None or self._worker is None or not job.begun_s or now - job.begun_s < job.collector.DEADLINE_S:
+            return
+        if not self._worker.abandon(job):
             return
         entry = self._entries[job.collector.NAME]
         entry.stuck = job
         entry.hangs = min(entry.hangs + 1, 20)
-        self._running = self._worker = None
+        self._running.popleft()
+        self._todo.extend(self._entries[left.collector.NAME] for left in self._running)
+        self._running.clear()
+        self._worker = None
         self._note(entry, job.at_ms, Status.HUNG, f"over its deadline of {job.collector.DEADLINE_S:g} s", job.begun_s)
 
     def _note(self, entry: _Entry, at_ms: int, status: Status, reason: str, since_s: float) -> None:
