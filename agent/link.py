@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -67,6 +67,16 @@ class _Notice(NamedTuple):
     kind: str  # "connack" | "refused" | "unreached" | "down" | "message"
     text: str = ""  # topic of a message, else the reason
     payload: bytes = b""
+
+
+class _Client(mqtt.Client):
+    """A client whose network thread wakes for traffic and `look_s` for the keepalive, not every second."""
+
+    look_s = 1.0
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:  # noqa: ARG002
+        """Until disconnected; what `loop_start` runs on its thread."""
+        return super().loop_forever(self.look_s, retry_first_connection)
 
 
 class Link:
@@ -119,7 +129,7 @@ class Link:
         """Seconds until `step` has something to do by itself."""
         if self._client is None:
             return max(0.0, self._next_dial - time.monotonic())
-        return 5.0 if self.connected else 0.5
+        return 30.0 if self.connected else 0.5  # what the network thread hears ends the wait
 
     def publish(self, channel: Channel, payload: bytes, *, retain: bool = False, name: str = "") -> bool:
         """Hand a QoS 1 message to the connection; False when there is none (nothing is queued then)."""
@@ -156,7 +166,7 @@ class Link:
 
     def _make(self, attempt: int) -> mqtt.Client:
         v5 = self.protocol == V5
-        client = mqtt.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self.client_id,
             clean_session=None if v5 else True,
@@ -165,6 +175,7 @@ class Link:
         )
         client.suppress_exceptions = True  # what a callback raises is logged by paho and ends no thread
         client.connect_timeout = 5.0
+        client.look_s = self.broker.keepalive_s / 4
         if self.broker.username:
             client.username_pw_set(self.broker.username, password(self.broker) or None)
         if self.broker.tls_ca:
