@@ -1,5 +1,6 @@
 """Links, their counters, routes and addresses, from rtnetlink dumps."""
 
+import functools
 import socket
 import struct
 
@@ -115,8 +116,9 @@ def read_link(machine: Machine, ifindex: int) -> Link:
     return parse_link(replies[0].payload)
 
 
+@functools.lru_cache(maxsize=256)
 def parse_link(payload: bytes) -> Link:
-    """One RTM_NEWLINK message; raises MachineError when it is cut."""
+    """One RTM_NEWLINK message; raises MachineError when it is cut. Several collectors ask for the same links."""
     if len(payload) < 16:
         raise MachineError(f"link message of {len(payload)} bytes is too short")
     _, hwtype, ifindex, flags, _ = _IFINFO.unpack_from(payload)
