@@ -99,7 +99,7 @@ class Flow:
     def _fresh(self, spool: Spool, lane: int, now: float, *, oldest: bool) -> list[int]:
         taken = sum(1 for sent in self.in_flight.values() if sent.oldest is oldest)
         room = min(lane - taken, int(self._tokens))
-        if room <= 0:
+        if room <= 0 or not spool.bytes:
             return []
         waiting: list[Pending] = spool.pending(room + len(self.in_flight), oldest=oldest)
         chosen = [row.seq for row in waiting if row.seq not in self.in_flight][:room]

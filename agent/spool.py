@@ -2,6 +2,7 @@
 
 Guarantee: a row whose `append` returned survives kill -9 of the agent at any moment, and a power loss, given a disk
 that keeps what fsync confirmed (SQLite, WAL, synchronous=FULL: one fsync per `append`, whatever the number of rows).
+An ack is not awaited on the disk: after a power loss its rows may be there again, and are sent again.
 A row leaves only by `ack`, by age, or because the spool is full; the last two are counted and told in an event
 `spool.gap`. A sequence number is never used twice within an epoch.
 """
@@ -304,10 +305,14 @@ class Spool:
         return self._insert(Priority.EVENT, msgspec.json.encode(event_row(event).body))
 
     def _trim(self, seq: int) -> int:
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            size = self._db.execute(f"{_HELD} WHERE seq <= ?", (seq,)).fetchone()[0]
-            left = self._db.execute("DELETE FROM rows WHERE seq <= ?", (seq,)).rowcount
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                size = self._db.execute(f"{_HELD} WHERE seq <= ?", (seq,)).fetchone()[0]
+                left = self._db.execute("DELETE FROM rows WHERE seq <= ?", (seq,)).rowcount
+        finally:
+            self._db.execute("PRAGMA synchronous=FULL")
         self.bytes -= size
         return left
 
