@@ -71,3 +71,10 @@ def test_no_address_of_a_package_registry_is_written_down(root: Path) -> None:
 
 def test_every_file_but_captures_is_text_in_unix_lines(root: Path) -> None:
     assert [path for path in tracked(root, "*.py", "*.md", "*.toml") if b"\r" in path.read_bytes()] == []
+
+
+def test_every_folder_of_tests_stands_in_their_readme(root: Path) -> None:
+    readme = (root / "tests" / "README.md").read_text()
+    folders = {path.parent.relative_to(root / "tests").parts[0] for path in tracked(root, "tests/*/*")}
+    files = {path.stem for path in tracked(root, "tests/test_*.py") if path.parent == root / "tests"}
+    assert {name for name in folders | files if f"`{name}`" not in readme} == set()
