@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from hwdb import screen
-from hwdb.cli.output import Format, clean, document
+from hwdb.cli.output import Format, clean, columns, document, emit
 from hwdb.db import reading
 from hwdb.facts import page
 from hwdb.place import default_url, shown
@@ -27,6 +27,16 @@ class Front(msgspec.Struct, kw_only=True):
     tries: list[tuple[str, str]]
     enforcing: bool = False
     running: bool = True
+
+
+class Line(msgspec.Struct):
+    """One line of it for a spreadsheet."""
+
+    what: str
+    value: str
+
+
+LINES = columns(Line, [("what", lambda line: line.what), ("value", lambda line: line.value)])
 
 
 def collect(url: str, host_id: str, places: list[tuple[str, str]], *, enforcing: bool, running: bool) -> Front:
@@ -68,6 +78,9 @@ def show(front: Front, form: Format) -> None:
     if form in (Format.JSON, Format.YAML):
         document(front, form)
         return
+    if form is Format.CSV:
+        emit(_lines(front), LINES, form)
+        return
     console = screen.console()
     console.print()
     if front.facts:
@@ -81,3 +94,10 @@ def show(front: Front, form: Format) -> None:
     console.print(screen.pairs("try", front.tries))
     if front.running:
         console.print("\n  Ctrl-C stops all of it", style="dim")
+
+
+def _lines(front: Front) -> list[Line]:
+    """Which host, what is wrong with it, and where things are."""
+    wrong = [Line(f"finding {one.severity}", f"{one.target}: {one.text}") for one in front.findings]
+    places = [Line(name, where) for name, where in front.places.items()]
+    return [Line("host", front.hostname), Line("host id", front.host_id), *wrong, *places]
