@@ -281,12 +281,17 @@ def rollback(state: Path, told: Callable[[Played], object] = bool) -> Played:
     """Undo the last committed transaction; raises JournalError when there is none, or another is at work.
 
     `told` hears what came of it before another transaction may begin. When the last journal is found corrupt nothing is
-    undone: a second call undoes the one before.
+    undone, and when one was left unfinished only that one is: a second call undoes the one before.
     """
     handle = journal.lock(state)
     try:
-        if failed := [one.reason for one in recover(state) if one.state is State.FAILED]:
+        recovered = recover(state)
+        if failed := [one.reason for one in recovered if one.state is State.FAILED]:
             raise JournalError(f"nothing was rolled back: {'; '.join(failed)}")
+        for played in recovered:
+            if played.state is State.REVERTED:
+                told(played)
+                return played
         for path in reversed(journal.paths(state)):
             story = journal.read(path)
             if story and story.state is State.COMMITTED:

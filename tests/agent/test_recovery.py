@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from agent import deadman, journal
 from agent.journal import CorruptError, JournalError, Staged, State
@@ -82,6 +83,26 @@ def test_a_rollback_that_finds_the_last_journal_corrupt_says_so_and_undoes_nothi
         deadman.rollback(tmp_path)
     assert knob.read_text() == "after"
     assert deadman.rollback(tmp_path).state is State.REVERTED
+    assert knob.read_text() == "first"
+
+
+@pytest.mark.parametrize("left", [State.OPEN, State.REVERTING])
+def test_a_rollback_ends_what_was_left_unfinished_and_undoes_no_second_one(tmp_path: Path, left: State) -> None:
+    knob = tmp_path / "knob"
+    knob.write_text("after")
+    committed(tmp_path, knob, "first")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    opened = structs.replace(journal.opened(tmp_path, 60), pid=dead.pid, started=1)
+    with journal.create(tmp_path, opened) as log:
+        log.append(Staged(changes=[Change(knob="rps", target="knob", op=FileWrite(str(knob), "second", "after"))]))
+        if left is State.REVERTING:
+            log.mark(State.COMMITTED)
+            log.mark(State.REVERTING)
+    told: list[str] = []
+    assert deadman.rollback(tmp_path, lambda played: told.append(played.tx)).tx == opened.tx
+    assert (knob.read_text(), told) == ("second", [opened.tx])
+    deadman.rollback(tmp_path)
     assert knob.read_text() == "first"
 
 
