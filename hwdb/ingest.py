@@ -16,6 +16,7 @@ from hwdb import ingest_births, ingest_findings, ingest_reports, ingest_samples,
 from hwdb.db import writing
 from hwdb.ingest_batch import Batch, BatchResult, Conflict
 from hwdb.ingest_messages import MAX_DEAD, Dead, Incoming, Message, Report, clean, parse
+from hwdb.ingest_pipe import writing_all
 from wire.policy import Reported
 from wire.report import Ack, Birth, Result, State
 
@@ -57,8 +58,10 @@ class Ingest:
         batch = _open(conn, parsed)
         for message in sorted(parsed, key=_order):
             _dispatch(batch, message)
+        with writing_all(conn, batch.statements()):
+            ready = ingest_samples.prepare(conn, self._series, batch.samples)
         batch.flush()
-        batch.result.rows += ingest_samples.write(conn, self._series, batch.samples)
+        batch.result.rows += ingest_samples.write(conn, self._series, batch.samples, ready)
         ingest_findings.derive(batch, max((one.incoming.at_ms for one in parsed), default=0))
         return _finish(batch)
 

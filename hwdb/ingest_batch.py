@@ -1,6 +1,6 @@
 """What one transaction knows and is going to write: rows read once, changed in memory, written at the end in bulk."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -10,16 +10,18 @@ from sqlalchemy import Connection, Table, bindparam, delete, select, tuple_
 from hwdb import models
 from hwdb.identity import identifiers
 from hwdb.ingest_messages import Numbers, Unknown, clean
+from hwdb.ingest_pipe import Statement
 from hwdb.ingest_rows import (
+    COLD,
     CollectorRow,
     ComponentRow,
     HostRow,
     StartRow,
     load,
-    load_starts,
+    load_told,
     overwrite,
-    save,
     save_unknown,
+    saving,
 )
 from hwdb.ingest_stream import Stream
 from wire.policy import Reported
@@ -54,10 +56,12 @@ class BatchResult:
 
 
 class Known(Generic[K, V]):
-    """Rows by key, and which of them changed."""
+    """Rows by key, and which of them changed; `cold` is what of a row changes seldom."""
 
-    def __init__(self, rows: Iterable[tuple[K, V]]) -> None:
-        self._rows: dict[K, V] = dict(rows)
+    def __init__(self, rows: dict[K, V], cold: Callable[[V], object]) -> None:
+        self._rows: dict[K, V] = rows
+        self._cold = cold
+        self._written: dict[K, object] = {key: cold(row) for key, row in self._rows.items()}
         self._changed: dict[K, V] = {}
 
     def get(self, key: K) -> V | None:
@@ -68,10 +72,20 @@ class Known(Generic[K, V]):
         """Add or change a row."""
         self._rows[key] = self._changed[key] = row
 
-    def take_changed(self) -> list[V]:
-        """The rows changed since the last time, by key: transactions then never wait for each other in a circle."""
-        changed, self._changed = self._changed, {}
-        return [changed[key] for key in sorted(changed)]
+    def take_changed(self) -> tuple[list[V], list[V]]:
+        """The rows changed since the last time, and apart those of which only hot columns did.
+
+        Both by key: transactions then never wait for each other in a circle.
+        """
+        whole: list[V] = []
+        hot: list[V] = []
+        for key in sorted(self._changed):
+            row = self._changed[key]
+            cold = self._cold(row)
+            (hot if self._written.get(key) == cold else whole).append(row)
+            self._written[key] = cold
+        self._changed = {}
+        return whole, hot
 
 
 class Batch:
@@ -80,10 +94,14 @@ class Batch:
     def __init__(self, conn: Connection, hosts: list[str], starts: list[str], with_facts: list[str]) -> None:
         self.conn = conn
         self.result = BatchResult()
-        self.hosts = Known((row.host_id, row) for row in load(conn, HostRow, hosts, lock=True))
-        self.starts = Known(((row.host_id, row.start), row) for row in load_starts(conn, hosts, starts))
-        self.streams = Known(((row.host_id, row.epoch), row) for row in load(conn, Stream, hosts))
-        self.collectors = Known(((row.host_id, row.collector), row) for row in load(conn, CollectorRow, hosts))
+        told = load_told(conn, hosts, starts)
+        self.hosts = Known[str, HostRow]({row.host_id: row for row in told.hosts}, COLD[HostRow])
+        starts_by = {(row.host_id, row.start): row for row in told.starts}
+        self.starts = Known[tuple[str, str], StartRow](starts_by, COLD[StartRow])
+        streams_by = {(row.host_id, row.epoch): row for row in told.streams}
+        self.streams = Known[tuple[str, str], Stream](streams_by, COLD[Stream])
+        collectors_by = {(row.host_id, row.collector): row for row in told.collectors}
+        self.collectors = Known[tuple[str, str], CollectorRow](collectors_by, COLD[CollectorRow])
         self.components: dict[str, dict[tuple[str, str], ComponentRow]] = {host_id: {} for host_id in with_facts}
         for row in load(conn, ComponentRow, with_facts) if with_facts else []:
             self.components[row.host_id][row.kind, row.key] = row
@@ -164,16 +182,18 @@ class Batch:
         """Overwrite what came of a command (the columns of `models.result`)."""
         self._results[row[0], row[1]] = row
 
+    def statements(self) -> list[Statement]:
+        """What writes the changed rows; `flush` what refers to them."""
+        return [
+            *saving(self.conn, HostRow, *self.hosts.take_changed()),
+            *saving(self.conn, StartRow, *self.starts.take_changed()),
+            *saving(self.conn, Stream, *self.streams.take_changed()),
+            *saving(self.conn, CollectorRow, *self.collectors.take_changed()),
+            *saving(self.conn, ComponentRow, [self.changed_facts[key] for key in sorted(self.changed_facts)]),
+        ]
+
     def flush(self) -> None:
-        """Write everything but samples."""
-        for row, rows in (
-            (HostRow, self.hosts.take_changed()),
-            (StartRow, self.starts.take_changed()),
-            (Stream, self.streams.take_changed()),
-            (CollectorRow, self.collectors.take_changed()),
-            (ComponentRow, [self.changed_facts[key] for key in sorted(self.changed_facts)]),
-        ):
-            save(self.conn, row, rows)
+        """Write everything else but samples."""
         overwrite(self.conn, models.reported, [_reported_row(self._reported[host]) for host in sorted(self._reported)])
         overwrite(self.conn, models.result, [self._results[key] for key in sorted(self._results)])
         save_unknown(self.conn, [self._unknown[key] for key in sorted(self._unknown)])

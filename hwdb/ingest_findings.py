@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from hwdb import models
 from hwdb.ingest_batch import Batch
 from hwdb.ingest_messages import clean
-from hwdb.ingest_rows import HostRow, save
+from hwdb.ingest_rows import HostRow, saving
 from hwdb.store_events import latest
 from tuners.findings import findings
 from tuners.hostfacts import HostFacts
@@ -47,7 +47,8 @@ def derive(batch: Batch, at_ms: int) -> None:
             for key, row in opened[host_id].items()
             if key not in found or _differs(row, found[key])
         ]
-    save(batch.conn, HostRow, batch.hosts.take_changed())
+    for statement in saving(batch.conn, HostRow, *batch.hosts.take_changed()):
+        batch.conn.exec_driver_sql(*statement)
     if gone:
         batch.conn.execute(CLOSE, gone)
     if new:

@@ -4,8 +4,9 @@ A struct's fields are the table's columns, by name and in order (a test says so)
 and goes to the driver with plain tuples: compiling and binding by name took as long as the database itself.
 """
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Insert, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hwdb import models
+from hwdb.ingest_pipe import Statement, read_all
 from hwdb.ingest_stream import Stream
 
 
@@ -102,6 +104,14 @@ TABLES: dict[type[Row], Table] = {
     ComponentRow: models.component,
     Stream: models.stream,
 }
+HOT: dict[type[Row], tuple[str, ...]] = {  # what every report changes; when nothing else did, only this is written
+    HostRow: ("last_ms",),
+    CollectorRow: ("at_ms", "duration_ms", "seq", "samples_seq", "samples_ms"),
+    Stream: ("acked",),
+}
+COLD: dict[type[Row], Callable[[Row], object]] = {
+    row: attrgetter(*(name for name in row.__struct_fields__ if name not in HOT.get(row, ()))) for row in TABLES
+}
 TYPES = {"BIGINT": "bigint", "INTEGER": "integer", "TEXT": "text", "BOOLEAN": "boolean", "DOUBLE": "float8"}
 
 
@@ -114,7 +124,7 @@ def _keys(table: Table) -> str:
 
 
 def _among(dialect: str) -> str:
-    return "= ANY(%s)" if dialect == "postgresql" else "IN (SELECT value FROM json_each(?))"
+    return "= ANY(%s::text[])" if dialect == "postgresql" else "IN (SELECT value FROM json_each(?))"
 
 
 def _select(table: Table, dialect: str) -> str:
@@ -132,6 +142,20 @@ def _upsert(table: Table, dialect: str) -> str:
     return f"INSERT INTO {table.name} ({_names(table)}) {rows} ON CONFLICT ({_keys(table)}) DO UPDATE SET {new}"
 
 
+def _update(row: type[Row], dialect: str) -> str:
+    """Of the hot columns: one row per execution on SQLite, an array for each column on PostgreSQL."""
+    table, hot = TABLES[row], HOT[row]
+    keys = table.primary_key.columns.keys()
+    if dialect == "sqlite":
+        new, same = (" = ?, ".join(hot), " = ? AND ".join(keys))
+        return f"UPDATE {table.name} SET {new} = ? WHERE {same} = ?"  # noqa: S608
+    arrays = ", ".join(f"%s::{TYPES[str(table.columns[name].type)]}[]" for name in (*hot, *keys))
+    new = ", ".join(f"{name} = new.{name}" for name in hot)
+    same = " AND ".join(f"{table.name}.{name} = new.{name}" for name in keys)
+    given = f"unnest({arrays}) AS new ({', '.join((*hot, *keys))})"
+    return f"UPDATE {table.name} SET {new} FROM {given} WHERE {same}"  # noqa: S608
+
+
 def _marks(table: Table) -> str:
     return ", ".join("?" for _ in table.columns)
 
@@ -146,47 +170,86 @@ UPSERTS = {
     for dialect in DIALECTS
 }
 
-
-def load(conn: Connection, row: type[R], hosts: Sequence[str], *, lock: bool = False) -> list[R]:
-    """The rows of these hosts, by primary key; with `lock`, nobody else changes them until the transaction ends."""
-    dialect = conn.dialect.name
-    sql = SELECTS[TABLES[row].name, dialect]
-    if dialect == "postgresql":
-        found = conn.exec_driver_sql(f"{sql} FOR UPDATE" if lock else sql, (list(hosts),))
-    else:
-        found = conn.exec_driver_sql(sql, (msgspec.json.encode(hosts).decode(),))
-    return [row(*values) for values in found.fetchall()]
+UPDATES = {(row, dialect): _update(row, dialect) for row in HOT for dialect in DIALECTS}
+HOT_OF = {row: attrgetter(*HOT[row], *TABLES[row].primary_key.columns.keys()) for row in HOT}
 
 
-def load_starts(conn: Connection, hosts: Sequence[str], starts: Sequence[str]) -> list[StartRow]:
-    """The rows of these starts; a host has many over the years, and a batch is about few."""
-    sql = STARTS[conn.dialect.name]
-    lists = [list(hosts), list(starts)]
-    given = tuple(lists) if _is_postgres(conn) else tuple(msgspec.json.encode(one).decode() for one in lists)
-    return [StartRow(*values) for values in conn.exec_driver_sql(sql, given).fetchall()]
+def load(conn: Connection, row: type[R], hosts: Sequence[str]) -> list[R]:
+    """The rows of these hosts, by primary key."""
+    (found,) = read_all(conn, [(SELECTS[TABLES[row].name, conn.dialect.name], _lists(conn, hosts))])
+    return [row(*values) for values in found]
 
 
-def save(conn: Connection, row: type[Row], changed: Sequence[Row]) -> None:
-    """Insert or overwrite these rows, no two of one key, in the order given."""
-    if changed:
-        _write(conn, TABLES[row], changed if _is_postgres(conn) else [structs.astuple(one) for one in changed])
+class Told(NamedTuple):
+    """What is known of the hosts that a batch is about."""
+
+    hosts: list[HostRow]
+    starts: list[StartRow]
+    streams: list[Stream]
+    collectors: list[CollectorRow]
+
+
+def load_told(conn: Connection, hosts: Sequence[str], starts: Sequence[str]) -> Told:
+    """These hosts, which nobody else changes until the transaction ends, and what hangs on them.
+
+    Of starts only these: a host has many over the years, and a batch is about few.
+    """
+    dialect, given = conn.dialect.name, _lists(conn, hosts)
+    host, stream, collector = (SELECTS[TABLES[row].name, dialect] for row in (HostRow, Stream, CollectorRow))
+    locked = f"{host} FOR UPDATE" if _is_postgres(conn) else host
+    about = (STARTS[dialect], _lists(conn, hosts, starts))
+    found = read_all(conn, [(locked, given), about, (stream, given), (collector, given)])
+    return Told(
+        [HostRow(*values) for values in found[0]],
+        [StartRow(*values) for values in found[1]],
+        [Stream(*values) for values in found[2]],
+        [CollectorRow(*values) for values in found[3]],
+    )
+
+
+def _lists(conn: Connection, *lists: Sequence[str]) -> tuple[Any, ...]:
+    """Lists as parameters: see `_among`."""
+    if _is_postgres(conn):
+        return tuple(map(_array, lists))
+    return tuple(msgspec.json.encode(one).decode() for one in lists)
+
+
+def saving(conn: Connection, row: type[Row], whole: Sequence[Row], warm: Sequence[Row] = ()) -> list[Statement]:
+    """What inserts or overwrites rows, and hot columns of others; no two of one key, in the order given."""
+    statements: list[Statement] = []
+    if whole:
+        rows = whole if _is_postgres(conn) else [structs.astuple(one) for one in whole]
+        statements.append(_upserting(conn, TABLES[row], rows))
+    if warm and row in HOT:
+        values: list[tuple[Any, ...]] = [*map(HOT_OF[row], warm)]
+        columns = tuple(map(_array, zip(*values, strict=True))) if _is_postgres(conn) else values
+        statements.append((UPDATES[row, conn.dialect.name], columns))
+    return statements
+
+
+def _array(column: Sequence[Any]) -> str:
+    """PostgreSQL's text form of an array of numbers or of texts, without NULLs."""
+    if column and isinstance(column[0], str):
+        return '{"' + '","'.join(one.replace("\\", "\\\\").replace('"', '\\"') for one in column) + '"}'
+    return "{" + ",".join(map(repr, column)) + "}"
 
 
 def overwrite(conn: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert or overwrite rows given as all columns, no two of one key."""
     names = [column.name for column in table.columns]
     if rows:
-        _write(conn, table, [dict(zip(names, row, strict=True)) for row in rows] if _is_postgres(conn) else rows)
+        objects = [dict(zip(names, row, strict=True)) for row in rows]
+        conn.exec_driver_sql(*_upserting(conn, table, objects if _is_postgres(conn) else rows))
 
 
 def _is_postgres(conn: Connection) -> bool:
     return conn.dialect.name == "postgresql"
 
 
-def _write(conn: Connection, table: Table, rows: Sequence[Any]) -> None:
+def _upserting(conn: Connection, table: Table, rows: Sequence[Any]) -> Statement:
     """Objects as one JSON text on PostgreSQL (psycopg dumps arrays item by item in Python), tuples on SQLite."""
     sql = UPSERTS[table.name, conn.dialect.name]
-    conn.exec_driver_sql(sql, (msgspec.json.encode(rows).decode(),) if _is_postgres(conn) else list(rows))
+    return sql, (msgspec.json.encode(rows).decode(),) if _is_postgres(conn) else list(rows)
 
 
 def _count_up(dialect: str) -> Insert:

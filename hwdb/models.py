@@ -33,6 +33,7 @@ Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY co
 ZERO = text("0")
 OBJECT = "{}"
 LIST = "[]"
+ROOM = {"fillfactor": 70}  # every report changes these rows: in their page, past the index
 
 
 def _host() -> Column[str]:
@@ -93,6 +94,7 @@ host = Table(
     _ms("reported_generation"),
     _text("reported_status"),
     Index(None, "hostname"),
+    postgresql_with=ROOM,
 )
 
 host_start = Table(
@@ -140,6 +142,7 @@ stream = Table(  # one spool of one host
     _ms("acked"),  # every seq up to here is in, or will never come
     _text("beyond"),  # what is in above it: "7-9,12"
     _ms("gaps"),  # how many will never come
+    postgresql_with=ROOM,
 )
 
 collector_state = Table(
@@ -159,6 +162,7 @@ collector_state = Table(
     _text("samples_epoch"),
     _ms("samples_seq"),
     _ms("samples_ms"),  # the newest run with samples: they are those of this time in `sample`
+    postgresql_with=ROOM,
 )
 
 component = Table(

@@ -53,6 +53,7 @@ def _collector_state() -> None:
         sa.Column("samples_seq", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("samples_ms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("host_id", "collector", name=op.f("pk_collector_state")),
+        postgresql_with={"fillfactor": 70},
     )
 
 
@@ -122,6 +123,7 @@ def _host() -> None:
         sa.Column("reported_generation", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("reported_status", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("host_id", name=op.f("pk_host")),
+        postgresql_with={"fillfactor": 70},
     )
     op.create_index(op.f("ix_host_hostname"), "host", ["hostname"])
 
@@ -202,6 +204,7 @@ def _stream() -> None:
         sa.Column("beyond", sa.Text(), server_default="", nullable=False),
         sa.Column("gaps", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("host_id", "epoch", name=op.f("pk_stream")),
+        postgresql_with={"fillfactor": 70},
     )
 
 

@@ -259,3 +259,30 @@ def test_series_ids_of_a_lost_transaction_are_not_kept(engine: Engine, query: Qu
     ingest.batch([made])
     found = query("SELECT n.host_id, n.metric, s.value FROM sample s JOIN series n ON n.id = s.series_id")
     assert Counter(found) == Counter([("h1", "load.one", 1.0), ("h2", "load.two", 2.0)])
+
+
+@pytest.mark.parametrize("count", [1, 99, 100, 101, 250])
+def test_any_number_of_samples_is_kept_in_order(
+    engine: Engine, query: Query, speaker: type[Speaker], count: int
+) -> None:
+    """They are inserted by the hundred."""
+    ingest, host = Ingest(engine), speaker()
+    told = {f"m{number}": number / 7 for number in range(count)}
+    ingest.batch([host.birth()])
+    ingest.batch([host.row(runs=[host.run("load", None, **told)])])
+    kept = query("SELECT value FROM sample JOIN series ON series.id = series_id ORDER BY value")
+    assert [row[0] for row in kept] == list(told.values())
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a,b", "{}", "NULL", "a\nb", " a ", "\u00e9\U0001f600", "%s"])
+def test_what_every_report_changes_is_changed_for_any_name(
+    engine: Engine, query: Query, speaker: type[Speaker], name: str
+) -> None:
+    """The second report writes the hot columns only, found by names that need quotes."""
+    ingest, host = Ingest(engine), speaker()
+    ingest.batch([host.birth()])
+    for value in (1, 2, 3):
+        ingest.batch([host.row(runs=[host.run(name, None, one=value), host.run("load", None, one=value)])])
+    assert sorted(query("SELECT collector, seq, samples_seq FROM collector_state")) == sorted(
+        [(name, 3, 3), ("load", 3, 3)]
+    )
