@@ -15,7 +15,7 @@ from machine import irqbalance as balancer
 
 MAX_FILE_BYTES = 64 << 20
 MAX_LINKS = 40
-_CHUNK = 1 << 16
+_CHUNK = 1 << 14
 _STRIPPED = " \t\r\n\0"
 _SIOCETHTOOL = 0x8946
 

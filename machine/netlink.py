@@ -1,6 +1,7 @@
 """Raw AF_NETLINK sockets: one request, its replies, and the kernel's reason when it refuses."""
 
 import itertools
+import mmap
 import os
 import socket
 import struct
@@ -81,12 +82,15 @@ class Channel:
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", TIMEOUT_S, 0))
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # pages that no reply reached take no memory
+        self._buffer = mmap.mmap(-1, _RECEIVE, flags=flags)
         self.clean = True  # false while a request is under way: then late replies may still come
         self._sequence = itertools.count(int.from_bytes(os.urandom(3), "little") + 1)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Give the descriptor and the buffer back."""
         self._socket.close()
+        self._buffer.close()
 
     def request(self, kind: int, payload: bytes, what: str, *, dump: bool = False) -> list[Message]:
         """Send one request and return its replies; an interrupted dump is asked again. Raises MachineError."""
@@ -113,12 +117,12 @@ class Channel:
 
     def _ended(self, sequence: int, replies: list[Message], what: str) -> bool:
         """Receive one datagram into `replies` (NLMSG_DONE too, for its flags); True after the last one."""
-        datagram, _, flags, sender = self._socket.recvmsg(_RECEIVE)
+        size, _, flags, sender = self._socket.recvmsg_into([self._buffer])
         if flags & socket.MSG_TRUNC:
             raise MachineError(f"{what}: reply is over {_RECEIVE} bytes")
         if sender[0] != 0:
             return False
-        for message in messages(datagram):
+        for message in messages(self._buffer[:size]):
             if message.sequence != sequence:
                 continue
             if message.kind in (_ERROR, _DONE):
