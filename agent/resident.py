@@ -2,9 +2,11 @@
 
 import contextlib
 import fcntl
+import gc
 import logging
+import math
 import os
-import selectors
+import select
 import signal
 import time
 from collections.abc import Sequence
@@ -110,6 +112,8 @@ class Resident:
         self._recover()
         self.tell(_event("agent.started", f"agent {VERSION}, process {self.start}"))
         notify.notify("READY=1")
+        gc.collect()
+        gc.freeze()  # what is there now stays: no collection walks it again
         faults = 0
         while not self.stopping:
             try:
@@ -170,11 +174,11 @@ class Resident:
 
     def _wait(self, seconds: float) -> None:
         handles = [self._woken, self.tuning.fileno(), self._monitor.fileno() if self._monitor else None]
-        with selectors.PollSelector() as selector:
-            for handle in handles:
-                if handle is not None:
-                    selector.register(handle, selectors.EVENT_READ)
-            selector.select(max(0.0, seconds))
+        poll = select.poll()
+        for handle in handles:
+            if handle is not None:
+                poll.register(handle, select.POLLIN)
+        poll.poll(math.ceil(max(0.0, seconds) * 1000))
         with contextlib.suppress(BlockingIOError):
             while os.read(self._woken, 4096):
                 pass
@@ -297,6 +301,7 @@ class Resident:
 
     def _compare(self) -> None:
         """Look for what differs from the desired document, on facts younger than the last change of ours."""
+        self.tuning.retry()
         read_ms = min(self._read_ms.get(name, 0) for name in PLANNED_FROM)
         if self.tuning.documents.desired is not None and read_ms > self.tuning.ended_ms:
             facts = HostFacts(fact for facts in self.changes.facts.values() for fact in facts)

@@ -51,6 +51,9 @@ class Changes:
         )
         if result.status in _BAD:
             return made  # what the facts are is not known
+        if name in self._digests and result.facts == self.facts.get(name):
+            made.digest = self._digests[name]
+            return made
         self.facts[name] = result.facts
         items = [raw(fact) for fact in sorted(result.facts, key=lambda fact: fact.key)]
         made.digest = hashlib.blake2b(msgspec.json.encode(items), digest_size=8).hexdigest()
