@@ -63,7 +63,7 @@ READS: dict[str, tuple[Callable[[Machine], object], str]] = {
     "read sysfs": (lambda m: m.names("/sys/class/net"), "mount sysfs on /sys"),
     "read procfs": (lambda m: m.read("/proc/interrupts"), "mount procfs on /proc"),
     "read hardware ids": (lambda m: m.read("/sys/class/dmi/id/sys_vendor"), "none: this machine has no such tables"),
-    "read serial numbers": (lambda m: m.read("/sys/class/dmi/id/product_uuid"), "run as root (they are for root only)"),
+    "read serial numbers": (lambda m: m.read("/sys/class/dmi/id/product_uuid"), "run as root, if it has SMBIOS at all"),
     "read rtnetlink": (rtnl.read_links, "allow AF_NETLINK sockets (seccomp, RestrictAddressFamilies)"),
     "read ethtool netlink": (lambda m: ethtool.read_channels(m, _some_ifindex(m)), "Linux 5.10 or newer gives more"),
     "read netdev netlink": (lambda m: netdev.read_queues(m, _some_ifindex(m)), "Linux 6.8 maps queues exactly"),

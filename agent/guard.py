@@ -8,15 +8,17 @@ policy's explicit allowance.
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from machine import Machine, MachineError, NotPresentError, rtnl
 from wire.facts import Nic
 from wire.policy import Blast, Change, Setting
 
 SSH_PORT = 22
+SSH_SERVERS = ("sshd", "dropbear")  # sshd-session too
 DANGEROUS = (Blast.LINK, Blast.BLACKHOLE)
 _ESTABLISHED = "01"
+_INODE = 9  # column of /proc/net/tcp
 _UNICAST = 1  # RTN_UNICAST
 _PEERED = ("veth",)  # IFLA_LINK is the other end, not what it stands on
 
@@ -89,23 +91,38 @@ def keys(found: Mapping[int, str], nics: Mapping[str, Nic]) -> dict[str, str]:
 
 
 def ssh_peers(machine: Machine) -> list[str]:
-    """Addresses with an established connection to the SSH port, from /proc/net/tcp and tcp6."""
+    """Addresses connected to port 22, or to an SSH server on any port, from /proc/net/tcp and tcp6."""
     peers: set[str] = set()
+    sockets = ssh_sockets(machine)
     for path in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
-            peers.update(parse_peers(machine.read(path), SSH_PORT))
+            peers.update(parse_peers(machine.read(path), SSH_PORT, sockets))
         except NotPresentError:
             continue
     return sorted(peers)
 
 
-def parse_peers(text: str, port: int) -> list[str]:
-    """Remote addresses of established connections to a local port; IPv4 in IPv6 as IPv4."""
+def ssh_sockets(machine: Machine) -> set[str]:
+    """Inodes of the sockets that processes named like an SSH server hold, from /proc/PID/{comm,fd}."""
+    found: set[str] = set()
+    for pid in filter(str.isdigit, machine.names("/proc")):
+        try:
+            if machine.read(f"/proc/{pid}/comm").startswith(SSH_SERVERS):
+                targets = (machine.target(f"/proc/{pid}/fd/{fd}") for fd in machine.names(f"/proc/{pid}/fd"))
+                found.update(text[8:-1] for text in targets if text.startswith("socket:["))
+        except MachineError:  # it ended meanwhile, or is not ours to look into
+            continue
+    return found
+
+
+def parse_peers(text: str, port: int, sockets: Collection[str] = ()) -> list[str]:
+    """Remote addresses of established connections to a local port or of these sockets; IPv4 in IPv6 as IPv4."""
     peers: list[str] = []
-    for line in text.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 3 and fields[3] == _ESTABLISHED and int(fields[1].rpartition(":")[2], 16) == port:
-            peers.append(_address(fields[2].rpartition(":")[0]))
+    for fields in map(str.split, text.splitlines()[1:]):
+        if len(fields) > 3 and fields[3] == _ESTABLISHED:
+            local = int(fields[1].rpartition(":")[2], 16)
+            if local == port or (len(fields) > _INODE and fields[_INODE] in sockets):
+                peers.append(_address(fields[2].rpartition(":")[0]))
     return peers
 
 

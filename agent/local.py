@@ -11,16 +11,16 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from agent import statefile
+from agent import guard, statefile
 from agent.config import Config
 from agent.transaction import BUSY, NOTHING
 from collectors.run import collect_facts
-from machine import Machine
+from machine import Machine, MachineError
 from tuners import planner
 from tuners.hostfacts import HostFacts
 from tuners.policy import Policy, PolicyError, compile_settings, matches, parse_policy
 from wire.codec import encode
-from wire.policy import Desired, Plan, Reported, Setting, content_hash
+from wire.policy import Desired, OutcomeStatus, Plan, Reported, Setting, Skip, content_hash
 
 _ROOT = str(Path(__file__).resolve().parents[1])
 _REPORTED = msgspec.json.Decoder(dict[str, Any])
@@ -58,7 +58,22 @@ def compile_file(path: Path, config: Config, machine: Machine) -> Compiled:
     settings = compile_settings([policy], config.labels, facts)
     if not settings:
         raise LocalError(f"{path}: policy {policy.name!r} selects no NIC of this host")
-    return Compiled(policy, settings, planner.plan(settings, facts))
+    return Compiled(policy, settings, _guarded(planner.plan(settings, facts), settings, facts, config, machine))
+
+
+def _guarded(plan: Plan, settings: list[Setting], facts: HostFacts, config: Config, machine: Machine) -> Plan:
+    """The plan without what a transaction would refuse, which is left out with the reason. Raises LocalError."""
+    try:
+        path = guard.management(machine, facts.nics, guard.addresses(config.broker.host, config.broker.port))
+    except MachineError as error:
+        raise LocalError(f"the management path is not known: {error}") from None
+    refused = guard.refused(plan.changes, settings, path)
+    left_out = [
+        Skip(knob=knob, target=facts.nics[nic].ifname, reason=reason, nic=nic, status=OutcomeStatus.REFUSED)
+        for (knob, nic), reason in refused.items()
+    ]
+    changes = [change for change in plan.changes if (change.knob, change.nic) not in refused]
+    return Plan(changes=changes, skips=[*plan.skips, *left_out])
 
 
 def document(compiled: Compiled, host_id: str, confirm_s: int) -> Desired:

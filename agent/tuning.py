@@ -89,12 +89,16 @@ class Tuning:
         self._tries = 0
         self._final: Reported | None = None
         self._refused: set[str] = set()
+        self._unkept: Desired | None = None  # arrived, but the disk did not take it
 
     def offer(self, desired: Desired) -> None:
         """A document arrived: keep it when it is newer; what is wrong with it is told once."""
+        self._unkept = None
         try:
             newer = self.documents.accept(desired)
         except (RefusedError, OSError) as error:
+            if isinstance(error, OSError):
+                self._unkept = desired
             if str(error) not in self._refused:
                 self._refused.add(str(error))
                 self._event("policy.refused", Severity.WARNING, str(error), desired.generation)
@@ -107,6 +111,11 @@ class Tuning:
             self._say(ReportedStatus.PENDING, [])
         elif self.documents.current is not None:
             self._publish(self.documents.current)
+
+    def retry(self) -> None:
+        """Try again to keep a document that the disk did not take; nothing is done before it is kept."""
+        if self._unkept is not None:
+            self.offer(self._unkept)
 
     def look(self, facts: HostFacts, *, connected: bool) -> None:
         """Fresh facts: compare, report what is new about it, and begin a transaction where one is due."""

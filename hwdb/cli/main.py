@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hwdb.cli.failure import Exit, Failure
 from hwdb.cli.output import Format, clean
@@ -32,7 +32,7 @@ def _verb() -> None:
     if not quick(sys.argv[1:]):
         from hwdb.cli.verbs import app  # noqa: PLC0415 - typer and what it brings
 
-        app(prog_name="rackhand")
+        sys.exit(app(prog_name="rackhand", standalone_mode=False))
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
         code = _known(error)
         if code is None:
             raise
-        _end(str(error).splitlines()[0], code)
+        _end(_line(error), code)
 
 
 _KNOWN = {  # by name, so that the classes need not be imported
@@ -61,8 +61,19 @@ _KNOWN = {  # by name, so that the classes need not be imported
     "psycopg.Error": Exit.DATABASE,
     "sqlalchemy.exc.SQLAlchemyError": Exit.DATABASE,
     "alembic.util.exc.CommandError": Exit.DATABASE,
+    "typer.exceptions.TyperException": Exit.USAGE,
+    "typer.exceptions.Abort": Exit.INTERRUPTED,
     "builtins.OSError": Exit.FAILED,
 }
+
+
+def _line(error: Exception) -> str:
+    """Typer's errors know the option they are about; a verb that is missing is answered with the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error, file=sys.stderr)
+        return "which verb?"
+    told: Callable[[], str] = getattr(error, "format_message", lambda: str(error))
+    return (told().splitlines() or [type(error).__name__])[0]
 
 
 def _known(error: Exception) -> Exit | None:

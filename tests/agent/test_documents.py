@@ -1,11 +1,14 @@
 """Which documents are acted on, and what present facts say of them."""
 
+import contextlib
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from agent import drift
 from agent.documents import Documents, RefusedError, undone
+from agent.tuning import Tuning
 from tuners.hostfacts import HostFacts
 from wire.facts import Ethtool, Nic
 from wire.policy import (
@@ -20,6 +23,7 @@ from wire.policy import (
     Setting,
     content_hash,
 )
+from wire.report import Event
 
 KEY = "52:54:00:00:00:01"
 
@@ -140,3 +144,32 @@ def test_what_was_undone_is_kept_so(tmp_path: Path) -> None:
     assert again.current is not None
     assert again.current.status is ReportedStatus.REVERTED
     assert not drift.drifted(drift.assess(desired, facts(256), again.current, observe=False))
+
+
+@pytest.mark.root
+def test_a_document_that_arrives_on_a_full_disk_is_kept_when_there_is_room(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(state)], check=True)
+    try:
+        told: list[Event] = []
+        published: list[Reported] = []
+        tuning = Tuning(
+            state, host_id="h1", start="s1", observe=True, peers=[], tell=told.append, publish=published.append,
+            ended=lambda: None,
+        )  # fmt: skip
+        (state / "filler").write_bytes(bytes(48 * 1024))
+        with contextlib.suppress(OSError), (state / "rest").open("wb") as rest:
+            while True:
+                rest.write(bytes(512))
+                rest.flush()
+        tuning.offer(document(1, rings(512)))
+        tuning.retry()
+        assert tuning.documents.desired is None
+        assert [(event.kind, "No space left" in event.text) for event in told] == [("policy.refused", True)]
+        (state / "filler").unlink()
+        tuning.retry()
+        assert tuning.documents.desired == document(1, rings(512))
+        assert [event.kind for event in told] == ["policy.refused", "policy.received"]
+    finally:
+        subprocess.run(["umount", str(state)], check=True)

@@ -33,6 +33,7 @@ TCP6 = """\
 def test_ssh_peers_are_established_connections_to_our_port() -> None:
     assert guard.parse_peers(TCP, 22) == ["10.9.0.2"]
     assert guard.parse_peers(TCP6, 22) == ["10.9.0.9", "2001:db8::2"]
+    assert guard.parse_peers(TCP, 2222, {"18111"}) == ["10.9.0.2"], "an SSH server's own socket, whatever its port"
     assert guard.parse_peers("", 22) == []
 
 
@@ -120,7 +121,15 @@ def peer(space: Space) -> Iterator[str]:
     subprocess.run(["ip", "netns", "del", name], check=True)
 
 
-_SERVER = "import socket; s = socket.create_server(('', 22)); c = s.accept(); print('up', flush=True); input()"
+_SERVER = """
+import ctypes, socket, sys
+if sys.argv[1] != "22":
+    ctypes.CDLL(None).prctl(15, b"sshd-session")  # PR_SET_NAME
+s = socket.create_server(("", int(sys.argv[1])))
+c = s.accept()
+print("up", flush=True)
+input()
+"""
 _PATH = """
 from agent.guard import management
 from collectors.run import collect_facts
@@ -128,15 +137,16 @@ from machine.live import Live
 from tuners.hostfacts import HostFacts
 print(management(Live(), HostFacts(collect_facts(Live(), ["nic"])).nics))
 """
-_CLIENT = "import socket; s = socket.create_connection(('10.9.0.1', 22), 30); input()"
+_CLIENT = "import socket, sys; s = socket.create_connection(('10.9.0.1', int(sys.argv[1])), 30); input()"
 
 
 @pytest.mark.root
-def test_a_live_ssh_peer_is_on_the_path(space: Space, peer: str) -> None:
+@pytest.mark.parametrize("port", ["22", "2022"])
+def test_a_live_ssh_peer_is_on_the_path(space: Space, peer: str, port: str) -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}
-    with subprocess.Popen(space.inside(sys.executable, "-c", _SERVER), **pipes) as server:  # type: ignore[call-overload]
-        wait_for(lambda: ":22 " in space.shell("ss -Hltn"), "a listener")
-        command = ["ip", "netns", "exec", peer, sys.executable, "-c", _CLIENT]
+    with subprocess.Popen(space.inside(sys.executable, "-c", _SERVER, port), **pipes) as server:  # type: ignore[call-overload]
+        wait_for(lambda: f":{port} " in space.shell("ss -Hltn"), "a listener")
+        command = ["ip", "netns", "exec", peer, sys.executable, "-c", _CLIENT, port]
         with subprocess.Popen(command, **pipes) as client:  # type: ignore[call-overload]
             assert server.stdout.readline() == b"up\n"
             assert space.output(_PATH) == "{'va': 'SSH from 10.9.0.2'}\n"

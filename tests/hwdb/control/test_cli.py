@@ -125,7 +125,9 @@ def test_a_wrong_option_is_a_usage_error(url: str) -> None:
     for wrong in (["hosts", "-o", "xml"], ["hosts", "--nope"], ["nope"], ["host"], ["hosts", "-o"]):
         done = run(url, *wrong)
         assert (done.returncode, done.stdout) == (Exit.USAGE, "")
-        assert "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    nothing = run(url)
+    assert (nothing.returncode, "findings" in nothing.stderr) == (Exit.USAGE, True)
 
 
 def test_a_reader_that_stops_early_is_no_error(url: str) -> None:
