@@ -108,10 +108,13 @@ class Loop:
             agent.kill()
         agent.wait(60)
 
+    def stories(self) -> list[journal.Story]:
+        """What the agent's journals say, oldest first."""
+        return [story for path in journal.paths(self.home) if (story := journal.read(path))]
+
     def decided(self) -> bool:
         """No journal of the agent's is open, but for one that had announced no write yet."""
-        stories = [journal.read(path) for path in journal.paths(self.home)]
-        return not any(story and story.stages and story.state in journal.UNFINISHED for story in stories)
+        return not any(story.stages and story.state in journal.UNFINISHED for story in self.stories())
 
     def close(self) -> None:
         for child in self.children:
@@ -180,7 +183,7 @@ def test_losing_the_broker_undoes_what_cannot_be_confirmed(loop: Loop) -> None:
     loop.apply(FEW + "confirm_within_s: 5\n")
     wait_for(lambda: journal.paths(loop.home), "a transaction")
     os.killpg(up.pid, signal.SIGSTOP)  # broker and inventory go silent before the change can be confirmed
-    wait_for(loop.decided, "a decision")
+    wait_for(lambda: loop.stories()[0].state is journal.State.REVERTED, "the change undone")
     assert loop.space.snapshot() == before
     assert agent.poll() is None
     os.killpg(up.pid, signal.SIGCONT)
