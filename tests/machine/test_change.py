@@ -88,15 +88,15 @@ def test_a_thousand_sets_leave_no_descriptor(veth: "Namespace") -> None:
     index = veth.ifindex("va")
     with veth.live(LiveWriter) as machine:
 
-        def sets(count: int) -> list[str]:
+        def sets(count: int) -> int:
             for at in range(count):
                 machine.ethtool_set(index, "channels", {"rx": 1 + at % 4})
                 with pytest.raises(MachineError):
                     machine.ethtool_set(index, "channels", {"rx": 9})
-            return os.listdir("/proc/self/fd")  # noqa: PTH208
+            return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
         before = veth.run(lambda: sets(5))
-        assert veth.run(lambda: sets(500)) == before
+        assert veth.run(lambda: sets(500)) < before + 50, "a leak would leave one per set; other tests' threads a few"
 
 
 @pytest.mark.root
