@@ -1,16 +1,13 @@
 """Real brokers on loopback ports, each with a life of one test."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from hwdb import broker, child
-from tests.hwdb.control.inventory import POLICY, fill, filled
 
 DEADLINE_S = 60.0
 NATS = """\
@@ -84,26 +81,3 @@ def mosquitto(tmp_path: Path) -> Iterator[broker.Broker]:
     own.start()
     yield own
     own.stop()
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return filled(tmp_path / "inventory.db")
-
-
-@pytest.fixture
-def other_url(postgres: str) -> Iterator[str]:
-    """The same inventory on PostgreSQL."""
-    name = f"cli{os.urandom(6).hex()}"
-    with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name} TEMPLATE migrated".encode())
-        fill(postgres.format(name=name))
-        yield postgres.format(name=name)
-        conn.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
-@pytest.fixture
-def edge(tmp_path: Path) -> str:
-    file = tmp_path / "edge.yaml"
-    file.write_text(POLICY)
-    return str(file)

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.hwdb.control.inventory import fine, parsed
+from tests.hwdb.cli.inventory import fine, parsed
 from tests.hwdb.control.test_up import once
 
 

@@ -17,7 +17,7 @@ import pytest
 from hwdb import migrate, models
 from hwdb.cli.failure import Exit
 from hwdb.db import open_engine, rows, writing
-from tests.hwdb.control.inventory import ENTRY, FORMS, fails, fine, parsed, run
+from tests.hwdb.cli.inventory import ENTRY, FORMS, fails, fine, parsed, run
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import yaml
 
 from hwdb import front
 from hwdb.cli.output import Format
-from tests.hwdb.control.inventory import HOSTILE
+from tests.hwdb.cli.inventory import HOSTILE
 
 
 @pytest.fixture

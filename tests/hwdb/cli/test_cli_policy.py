@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hwdb.cli.failure import Exit
-from tests.hwdb.control.inventory import FORMS, POLICY, fails, filled, fine, parsed, run
+from tests.hwdb.cli.inventory import FORMS, POLICY, fails, filled, fine, parsed, run
 
 
 def test_lint_says_where(url: str, tmp_path: Path, edge: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hwdb.cli.failure import Exit
-from tests.hwdb.control.inventory import FORMS, fails, parsed, run
+from tests.hwdb.cli.inventory import FORMS, fails, parsed, run
 
 TOO_MUCH = "name: edge\nmatch: [labels.role=edge]\nknobs: {rings: {rx: 99999}}\n"
 NOWHERE = "name: edge\nmatch: [labels.role=nowhere]\nknobs: {rings: {rx: max}}\n"
