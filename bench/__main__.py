@@ -17,6 +17,7 @@ def main(names: list[str]) -> None:
     unknown = sorted(set(names) - set(ALL))
     if unknown:
         sys.exit(f"no benchmark {', '.join(unknown)}; there are: {', '.join(ALL)}")
+    del sys.argv[1:]  # those were ours: a benchmark has options of its own
     for name in names or list(ALL):
         print(f"\n== {name}", flush=True)
         ALL[name]()
