@@ -113,13 +113,18 @@ def test_a_hung_transaction_is_killed_and_undone(space: Space, before: Any) -> N
     wait_for(lambda: not watchers(space.state), "the dead-man's end")
 
 
-def test_with_the_dead_man_killed_too_the_next_start_recovers(space: Space, before: Any) -> None:
+def abandoned(space: Space) -> None:
+    """A transaction that was verified, killed, and its dead-man before it."""
     run = begun(space)
     run.phase("verified")
     (watcher,) = watchers(space.state)
     os.kill(watcher, signal.SIGKILL)
     run.kill()
     run.end()
+
+
+def test_with_the_dead_man_killed_too_the_next_start_recovers(space: Space, before: Any) -> None:
+    abandoned(space)
     assert space.snapshot() != before
     (played,) = space.deadman("recover")
     assert (played["state"], played["generation"]) == ("reverted", 1)
@@ -129,12 +134,7 @@ def test_with_the_dead_man_killed_too_the_next_start_recovers(space: Space, befo
 
 
 def test_the_next_transaction_recovers_first(space: Space, before: Any) -> None:
-    run = begun(space)
-    run.phase("verified")
-    (watcher,) = watchers(space.state)
-    os.kill(watcher, signal.SIGKILL)
-    run.kill()
-    run.end()
+    abandoned(space)
     again = space.start("--confirm", "self")
     assert again.phase("recovered")["played"]["state"] == "reverted"
     assert again.phase("final")["reported"]["status"] == "applied"
@@ -171,12 +171,7 @@ def test_the_dead_man_ends_with_the_commit_and_nothing_is_undone_after_it(space:
 
 
 def test_a_journal_of_another_boot_is_void(space: Space, before: Any) -> None:
-    run = begun(space)
-    run.phase("verified")
-    (watcher,) = watchers(space.state)
-    os.kill(watcher, signal.SIGKILL)
-    run.kill()
-    run.end()
+    abandoned(space)
     (path,) = journal.paths(space.state)
     _, *rest = path.read_bytes().rstrip(b"\0").splitlines(keepends=True)
     story = journal.read(path)
