@@ -28,7 +28,8 @@ bench: .venv/.dev ## ratios measured in this run, beside the peer or the raw cei
 	@$(BIN)/python -m bench $(ARGS)
 
 lock: .venv/.dev ## make requirements/*.txt anew from pyproject.toml
-	@cd requirements && for t in "build.in -o build.txt" "../pyproject.toml -o run.txt" "../pyproject.toml --group ../pyproject.toml:dev -o dev.txt"; do \
+	@cd requirements && for t in "build.in -o build.txt" "../pyproject.toml -o server.txt" "../pyproject.toml --extra inventory -o run.txt" \
+	  "../pyproject.toml --all-extras --group ../pyproject.toml:dev -o dev.txt"; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $$t; done
 
 clean: ## forget the virtual environment and what the tools cached

@@ -1,0 +1,190 @@
+"""One virtual server: its files, its QEMU, its start, snapshot, restore and end."""
+
+import contextlib
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from hardware_lab import acpi, daemon, qemu, tpm, wires
+from hardware_lab.command import run
+from hardware_lab.failure import LabError
+from hardware_lab.guest import Guest, GuestError
+from hardware_lab.image import Image
+from hardware_lab.machine import Server
+from hardware_lab.monitor import Monitor
+from hardware_lab.wires import Wires
+
+BOOT_S, RESTORE_S, START_S = 300.0, 120.0, 20.0
+READY = "LAB READY"
+
+
+class State(msgspec.Struct, kw_only=True):
+    """What is needed to start a server again, kept in its folder as state.json."""
+
+    server: Server
+    image: str  # folder
+    lab: str  # whose wires
+    accelerator: list[str]
+    ssh: int  # ports on 127.0.0.1
+    broker: int
+    bmc: int = 0
+    console: int = 0
+
+
+class Vm:
+    """One server of a lab; made anew by `create`, found again by `load`."""
+
+    def __init__(self, folder: Path, state: State) -> None:
+        self.folder = folder
+        self.state = state
+        self.server = state.server
+        self.image = Image(Path(state.image))
+        self.guest = Guest("root@127.0.0.1", folder / "ssh.sock", port=state.ssh, key=self.image.key)
+        self.place = qemu.Place(folder, state.ssh, state.broker, state.bmc, state.console)
+
+    @classmethod
+    def create(cls, folder: Path, state: State) -> "Vm":
+        """Empty disks, a TPM, the sensors' values: a new server, not started."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+        (folder / "state.json").write_bytes(msgspec.json.encode(state))
+        vm = cls(folder, state)
+        machine = state.server.machine
+        argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(vm.image.root)]
+        run([*argv, str(folder / "disk.qcow2")])
+        for at, drive in enumerate(machine.nvme):
+            _sparse(folder / f"nvme{at}.img", drive.size_mib)
+        _sparse(folder / "mem0", machine.nodes[0].memory_mib)
+        acpi.prepare(folder, machine.cpus)
+        return vm
+
+    @classmethod
+    def load(cls, folder: Path) -> "Vm":
+        """A server that was created; raises LabError when there is none."""
+        try:
+            return cls(folder, msgspec.json.decode((folder / "state.json").read_bytes(), type=State))
+        except (OSError, msgspec.MsgspecError) as error:
+            raise LabError(f"{folder.name}: no such server: {error}") from None
+
+    # -- its process ---------------------------------------------------------------------------------------------------
+
+    @property
+    def on(self) -> bool:
+        """Whether the server has power."""
+        return daemon.find(self.folder, "qemu") is not None
+
+    def start(self, *, nvme: bool = True, wait: bool = True) -> float:
+        """Switch on and boot; returns when SSH answers, the seconds it took. Raises LabError."""
+        started = time.monotonic()
+        (self.folder / "serial.log").unlink(missing_ok=True)
+        self._launch(nvme=nvme)
+        if wait:
+            self.wait_ready()
+        return time.monotonic() - started
+
+    def wait_ready(self) -> None:
+        """Until a boot has come to its end; raises LabError."""
+        self._until(lambda: READY in self.console(), BOOT_S, "did not boot")
+        self.guest.run("true", timeout_s=BOOT_S)
+
+    def console(self) -> str:
+        """What the serial console has said since the server was switched on."""
+        try:
+            return (self.folder / "serial.log").read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def save(self, tag: str) -> None:
+        """Keep memory and disk under a name; the server must have been started without NVMe."""
+        with self.monitor() as monitor:
+            if said := monitor.human(f"savevm {tag}"):
+                raise LabError(f"{self.server.name}: no snapshot: {said}")
+
+    def restore(self, tag: str) -> float:
+        """Be as at the snapshot, whatever has happened since; returns when SSH answers, the seconds it took."""
+        started = time.monotonic()
+        self.stop()
+        self._launch("-loadvm", tag, nvme=False)
+        self._until(self._answers, RESTORE_S, "was not restored")
+        self.guest.run(f"date -s @{time.time():.3f} >/dev/null")  # its clock stood still
+        return time.monotonic() - started
+
+    def stop(self) -> None:
+        """Pull the plug: QEMU ends at once, what the guest had not written is lost."""
+        self.guest.hang_up()
+        daemon.stop(self.folder, "qemu")
+
+    def monitor(self) -> Monitor:
+        """A new connection to QEMU's monitor, to be closed."""
+        return Monitor(self.folder / "qmp.sock")
+
+    # -- how -----------------------------------------------------------------------------------------------------------
+
+    def _launch(self, *more: str, nvme: bool) -> None:
+        if self.on:
+            raise LabError(f"{self.server.name} runs already")
+        for name in ("qmp.sock", "qmp-bmc.sock", "serial.sock", "ssh.sock", "qemu.log"):
+            (self.folder / name).unlink(missing_ok=True)
+        if self.server.machine.tpm:
+            tpm.start(self.folder)
+        handles, cables = self._cables()
+        command = qemu.argv(self.server, self.place, self.image, cables, accelerator=self.state.accelerator, nvme=nvme)
+        try:
+            daemon.start([*command, *more], self.folder, "qemu", handles)
+        finally:
+            for handle in handles:
+                os.close(handle)
+        self._until((self.folder / "qmp.sock").exists, START_S, "did not start")
+
+    def _cables(self) -> tuple[list[int], list[str]]:
+        """A tap for each NIC, on its wire's bridge; without root, ends that lead nowhere."""
+        nics = self.server.machine.nics
+        if not wires.possible():
+            return [], [f"hubport,hubid={at + 1}" for at in range(len(nics))]
+        laid, handles, cables = Wires(self.state.lab), [], []
+        laid.lay()
+        for at, nic in enumerate(nics):
+            queues = nic.queues if nic.model == "virtio-net" else 1
+            fds = laid.plug(wires.tap(self.server.number, at), nic.wire, queues)
+            handles += fds
+            numbers = ":".join(map(str, fds))
+            cables.append(f"tap,fds={numbers},vhost=off" if queues > 1 else f"tap,fd={numbers},vhost=off")
+        return handles, cables
+
+    def _answers(self) -> bool:
+        try:
+            self.guest.run("true", timeout_s=10)
+        except GuestError:
+            return False
+        return True
+
+    def _until(self, done: Callable[[], bool], timeout_s: float, else_: str) -> None:
+        if not daemon.await_(lambda: done() or not self.on, timeout_s):
+            raise LabError(f"{self.server.name} {else_} within {timeout_s:g} s; see {self.folder}")
+        if not self.on:
+            said = (self.folder / "qemu.log").read_text(errors="replace").strip().splitlines()
+            raise LabError(f"{self.server.name}: QEMU ended: {said[-1] if said else 'without a word'}")
+
+
+def power_on(folder: Path) -> None:
+    """What the BMC's power button does: start the server in this folder, and do not wait for its boot."""
+    Vm.load(folder).start(wait=False)
+
+
+def _sparse(path: Path, size_mib: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(size_mib << 20)
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports on 127.0.0.1 that nobody listens on now."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
