@@ -1,0 +1,84 @@
+"""Processes that go on when the command that started them ends; a pid file in their folder is how others find them."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hardware_lab.failure import LabError
+
+GRACE_S = 10.0
+_children: "dict[int, subprocess.Popen[bytes]]" = {}  # of this very process: they are its to reap
+
+
+def start(argv: Sequence[str], folder: Path, name: str, handles: Sequence[int] = ()) -> None:
+    """Run `argv` in `folder`, in a session of its own; `NAME.pid` and `NAME.log` are written there. Raises LabError.
+
+    It inherits these open `handles`.
+    """
+    with (folder / f"{name}.log").open("ab") as log:
+        try:
+            process = subprocess.Popen(
+                argv,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=handles,
+            )
+        except OSError as error:
+            raise LabError(f"{argv[0]}: {error.strerror}; `rackhand-lab setup` installs what the lab needs") from None
+    _children[process.pid] = process
+    (folder / f"{name}.pid").write_text(f"{process.pid}\n")
+
+
+def find(folder: Path, name: str) -> int | None:
+    """Its process number; None when it has ended, or the number now belongs to a process of another folder."""
+    try:
+        pid = int((folder / f"{name}.pid").read_text())
+        if child := _children.get(pid):
+            child.poll()
+        ours = Path(f"/proc/{pid}/cwd").readlink() == folder.resolve() and Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return pid if ours else None
+
+
+def send(folder: Path, name: str, number: int) -> None:
+    """A signal to it; raises LabError when it does not run."""
+    pid = find(folder, name)
+    if pid is None:
+        raise LabError(f"{name} of {folder} does not run")
+    os.kill(pid, number)
+
+
+def stop(folder: Path, name: str) -> None:
+    """SIGTERM, also when it is stopped; SIGKILL when that is not enough; a second call does nothing."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if find(folder, name) is None:
+            break
+        send(folder, name, number)
+        send(folder, name, signal.SIGCONT)
+        await_(lambda: find(folder, name) is None, GRACE_S)
+    (folder / f"{name}.pid").unlink(missing_ok=True)
+
+
+def await_(condition: Callable[[], bool], seconds: float) -> bool:
+    """True as soon as the condition holds, False when it does not in that time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def await_ready(folder: Path, name: str, ready: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Return when `ready`; raises LabError with the last line it said when it ended or is not in that time."""
+    await_(lambda: ready() or find(folder, name) is None, seconds)
+    if find(folder, name) is None or not ready():
+        said = (folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
+        raise LabError(f"{name} did not start in {folder}: {said[-1] if said else 'it said nothing'}")
