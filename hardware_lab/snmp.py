@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -204,7 +204,7 @@ class Device:
             return [(number, Order(outlet, command)) for number, outlet, command in found]
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open(self) -> Generator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(self._database, timeout=30)) as values, values:
             yield values
 
