@@ -11,21 +11,20 @@ import os
 import pwd
 import socket
 import sqlite3
-import subprocess
 import sys
-import time
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from hardware_lab import daemon
 from hardware_lab.failure import LabError
 
 RECORDINGS = Path(__file__).parent / "recordings"
 LOOPBACK = "127.0.0.1"
 START_S = 60.0
-STOP_S = 10.0
+NAME = "snmpsim"
 
 PDU = "1.3.6.1.4.1.318.1.1.26"  # PowerNet-MIB rPDU2
 OUTLET_STATE = f"{PDU}.9.2.3.1.5"  # rPDU2OutletSwitchedStatusState: 1 off, 2 on
@@ -36,7 +35,7 @@ LLDP_REMOTE = "1.0.8802.1.1.2.1.4.1.1"  # LLDP-MIB lldpRemEntry
 IF_OPER_STATUS = "1.3.6.1.2.1.2.2.1.8"  # IF-MIB: 1 up, 2 down
 
 _NO_CONTEXT = "self"  # snmpsim's name for what v3 asks for without a context
-PACKAGES = {"snmpsim": "snmpsim", "pysnmp": "pysnmp", "cryptography": "cryptography", "pysmi": "pysmi"}
+PACKAGES = ["snmpsim", "pysnmp", "pysmi", "cryptography"]  # names to import are names to install
 
 
 class Row(NamedTuple):
@@ -112,58 +111,51 @@ def switch(plugged: Mapping[int, tuple[str, str]]) -> list[Row]:
 
 
 class Device:
-    """One SNMP agent in a child process; its values may be read and changed before, while and after it runs."""
+    """One SNMP agent; its values may be read and changed before, while and after it runs, and by any process.
 
-    def __init__(self, rows: Iterable[Row], folder: Path, *, port: int = 0, user: User | None = None) -> None:
+    With `rows` it begins with those values, without it goes on with what its folder holds.
+    """
+
+    def __init__(
+        self, folder: Path, rows: Iterable[Row] | None = None, *, port: int = 0, user: User | None = None
+    ) -> None:
         self.user = user or User()
-        self.port = port  # UDP; 0 until a free one is taken at the start
-        self._folder = folder
-        self._database = folder / "values.db"
-        self._process: subprocess.Popen[bytes] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
-        self._database.unlink(missing_ok=True)
-        with self._open() as values:
-            values.executescript(_schema())
-            values.executemany(
-                "INSERT OR REPLACE INTO snmprec VALUES (?, ?, ?, 'read-write')",
-                [(_padded(row.oid), row.tag, row.value) for row in rows],
-            )
-            values.execute(
-                "INSERT INTO load SELECT CAST(substr(oid, ?) AS INTEGER), value FROM snmprec WHERE oid LIKE ?",
-                (len(_padded(OUTLET_WATTS)) + 2, _padded(OUTLET_WATTS) + ".%"),
-            )
+        self.folder = folder.absolute()
+        self._database = self.folder / "values.db"
+        self._port_file = self.folder / "port"
+        self._wanted = port  # UDP; 0 takes a free one
+        if rows is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lay_out(rows)
+
+    @property
+    def port(self) -> int:
+        """Where it listens on loopback; 0 when it was never started."""
+        try:
+            return int(self._port_file.read_text())
+        except (OSError, ValueError):
+            return 0
 
     def start(self) -> None:
         """Return when it answers; raises LabError for a package that is missing or a port in use."""
-        missing = [name for module, name in PACKAGES.items() if importlib.util.find_spec(module) is None]
+        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
-            raise LabError(
-                f"SNMP devices need the Python packages {', '.join(missing)}: pip install {' '.join(missing)}"
-            )
-        self.port = _claim(self.port)
-        with (self._folder / "snmpsim.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                self._argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        if not self._answers():
+            raise LabError(f"SNMP devices need Python packages: pip install {' '.join(missing)}")
+        self._port_file.write_text(f"{_claim(self._wanted)}\n")
+        daemon.start(self._argv(), self.folder, NAME)
+        try:
+            daemon.await_ready(self.folder, NAME, self._answers, START_S)
+        except LabError:
             self.stop()
-            raise LabError(f"snmpsim did not start on {LOOPBACK}:{self.port}: {self._last_words()}")
+            raise
 
     def stop(self) -> None:
-        """End the child and wait for it; a second call does nothing."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        """End it and wait for that; a second call does nothing."""
+        daemon.stop(self.folder, NAME)
 
     def running(self) -> bool:
-        """False once the child has ended, for whatever reason."""
-        return self._process is not None and self._process.poll() is None
+        """False once it has ended, for whatever reason."""
+        return daemon.find(self.folder, NAME) is not None
 
     def read(self, oid: str) -> str:
         """A value as its text in the recording; raises LabError when there is none."""
@@ -208,14 +200,27 @@ class Device:
         with contextlib.closing(sqlite3.connect(self._database, timeout=30)) as values, values:
             yield values
 
+    def _lay_out(self, rows: Iterable[Row]) -> None:
+        self._database.unlink(missing_ok=True)
+        with self._open() as values:
+            values.executescript(_schema())
+            values.executemany(
+                "INSERT OR REPLACE INTO snmprec VALUES (?, ?, ?, 'read-write')",
+                [(_padded(row.oid), row.tag, row.value) for row in rows],
+            )
+            values.execute(
+                "INSERT INTO load SELECT CAST(substr(oid, ?) AS INTEGER), value FROM snmprec WHERE oid LIKE ?",
+                (len(_padded(OUTLET_WATTS)) + 2, _padded(OUTLET_WATTS) + ".%"),
+            )
+
     def _argv(self) -> list[str]:
-        data, user = self._folder / "data", self.user
+        data, user = self.folder / "data", self.user
         data.mkdir(exist_ok=True)
         for name in (user.community, _NO_CONTEXT):  # v2c asks by community, v3 by context
             (data / f"{name}.snmprec").write_text("1|:sql|snmprec\n")
         return [
-            *("setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "snmpsim.commands.responder"),
-            *("--data-dir", str(data), "--cache-dir", str(self._folder / "cache")),
+            *(sys.executable, "-P", "-m", "snmpsim.commands.responder"),
+            *("--data-dir", str(data), "--cache-dir", str(self.folder / "cache")),
             *("--variation-modules-dir", str(_variations())),
             *("--variation-module-options", f"sql:dbtype:sqlite3,database:{self._database}"),
             *("--agent-udpv4-endpoint", f"{LOOPBACK}:{self.port}", "--log-level", "error"),
@@ -227,21 +232,13 @@ class Device:
         ]
 
     def _answers(self) -> bool:
-        """True when a GET of sysName is answered; False when the child ended or took too long."""
-        deadline = time.monotonic() + START_S
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-            asker.settimeout(0.1)
+        """Whether a GET of sysName is answered."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker, contextlib.suppress(OSError):
+            asker.settimeout(0.2)
             asker.connect((LOOPBACK, self.port))
-            while self.running() and time.monotonic() < deadline:
-                with contextlib.suppress(OSError):  # nobody there yet
-                    asker.send(_get_request(self.user.community))
-                    if asker.recv(65535):
-                        return True
+            asker.send(_get_request(self.user.community))
+            return bool(asker.recv(65535))
         return False
-
-    def _last_words(self) -> str:
-        lines = (self._folder / "snmpsim.log").read_text(errors="replace").split("\n")
-        return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "no reason given")
 
 
 def _claim(port: int) -> int:
@@ -302,4 +299,4 @@ def _schema() -> str:
 
 def pdu(folder: Path, *, port: int = 0, user: User | None = None) -> Device:
     """The lab's PDU with 8 outlets."""
-    return Device(read_recording(RECORDINGS / "pdu.snmprec"), folder, port=port, user=user)
+    return Device(folder, read_recording(RECORDINGS / "pdu.snmprec"), port=port, user=user)

@@ -114,7 +114,7 @@ def test_what_the_lab_changes_is_what_the_next_get_says(pdu: snmp.Device) -> Non
 
 
 def test_a_switch_names_the_nics_that_are_plugged_in(tmp_path: Path) -> None:
-    device = snmp.Device(snmp.switch({2: ("52:54:00:1a:01:01", "srv1"), 7: ("52:54:00:1a:02:01", "srv2")}), tmp_path)
+    device = snmp.Device(tmp_path, snmp.switch({2: ("52:54:00:1a:01:01", "srv1"), 7: ("52:54:00:1a:02:01", "srv2")}))
     device.start()
     try:
         with v2c(device) as plain:
@@ -133,7 +133,7 @@ def test_a_switch_names_the_nics_that_are_plugged_in(tmp_path: Path) -> None:
 def test_recorded_walks_of_real_devices_are_served(data: Path, tmp_path: Path) -> None:
     for name in ("apc_ap8959eu3", "arista_eos_vrf", "raritan-pdu_px3"):
         rows = snmp.read_recording(data / "snmp" / f"{name}.snmprec")
-        device = snmp.Device(rows, tmp_path / name)
+        device = snmp.Device(tmp_path / name, rows)
         device.start()
         try:
             with v2c(device) as plain:
@@ -163,8 +163,8 @@ def test_a_port_in_use_and_a_bad_recording_are_one_line(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(snmp.PACKAGES, "no_such_module", "no-such-package")
-    with pytest.raises(LabError, match="no-such-package"):
+    monkeypatch.setattr(snmp, "PACKAGES", ["snmpsim", "no_such_module"])
+    with pytest.raises(LabError, match="pip install no_such_module"):
         snmp.pdu(tmp_path).start()
 
 
@@ -175,6 +175,15 @@ def test_stopping_leaves_no_child_and_can_be_done_twice(tmp_path: Path) -> None:
     device.stop()
     assert not device.running()
     device.stop()
-    device.start()  # and it can be started again, with what it knew
-    assert device.running()
-    device.stop()
+
+
+def test_another_process_finds_it_by_its_folder_and_a_new_start_keeps_its_values(pdu: snmp.Device) -> None:
+    other = snmp.Device(pdu.folder)
+    assert other.running()
+    assert other.port == pdu.port
+    other.switch_outlet(1, on=False)
+    other.stop()
+    assert not pdu.running()
+    pdu.start()
+    with v2c(pdu) as plain:
+        assert plain.get(f"{snmp.OUTLET_STATE}.1") == 1
