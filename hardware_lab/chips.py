@@ -151,7 +151,8 @@ ADT7475 = Chip(
     pwms={"pwm1": 0x30, "pwm2": 0x31, "pwm3": 0x32},
 )
 
-# The generic `pmbus` would see 32 pages: the stub answers everything.
+# The generic `pmbus` would see 32 pages: the stub answers everything. Alarms of a temperature (max 75, crit 85 °C) show
+# only while it is above its limit as well.
 DPS800 = Chip(
     driver="dps800",
     address=0x58,
@@ -159,13 +160,13 @@ DPS800 = Chip(
     words={0x79: 0, 0x4F: linear11(85), 0x51: linear11(75)},
     blocks={0x99: "LABPSU", 0x9A: "LAB-800"},
     start={
-        **{"in1": 229.5, "in2": 12.2, "curr1": 1.32, "curr2": 22.1, "power1": 300, "power2": 270},
+        **{"in1": 229.5, "in3": 12.2, "curr1": 1.32, "curr2": 22.1, "power1": 300, "power2": 270},
         **{"temp1": 39, "temp2": 44, "fan1": 9600},
     },
     values={
         "in1": Value((0x88,), linear11, "w"),
         "curr1": Value((0x89,), linear11, "w"),
-        "in2": Value((0x8B,), _fixed(512, 16), "w"),
+        "in3": Value((0x8B,), _fixed(512, 16), "w"),
         "curr2": Value((0x8C,), linear11, "w"),
         "temp1": Value((0x8D,), linear11, "w"),
         "temp2": Value((0x8E,), linear11, "w"),

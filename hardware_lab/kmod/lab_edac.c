@@ -5,8 +5,8 @@
  *  modprobe lab_edac controllers=2 channels=4 slots=1 size_mib=32768 labels=P0-DIMMA1,P0-DIMMB1,...
  *  echo "CE P0-DIMMB1 3" > /sys/kernel/debug/lab_edac/inject	three corrected errors; UE is an uncorrected one
  *
- * Labels go by controller, channel, slot; those not given are P<controller>-DIMM<channel><slot>. The controllers have the
- * numbers of their NUMA nodes, where those are online.
+ * Labels go by controller, channel, slot; those not given are P<controller>-DIMM<channel><slot>. A controller has the
+ * number of its NUMA node, where that is online.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
