@@ -1,5 +1,6 @@
 """Processes that go on when the command that started them ends; a pid file in their folder is how others find them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,7 +41,7 @@ def find(folder: Path, name: str) -> int | None:
     try:
         pid = int((folder / f"{name}.pid").read_text())
         if child := _children.get(pid):
-            child.poll()
+            return pid if child.poll() is None else None
         ours = Path(f"/proc/{pid}/cwd").readlink() == folder.resolve() and Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return None
@@ -58,10 +59,12 @@ def send(folder: Path, name: str, number: int) -> None:
 def stop(folder: Path, name: str) -> None:
     """SIGTERM, also when it is stopped; SIGKILL when that is not enough; a second call does nothing."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if find(folder, name) is None:
+        pid = find(folder, name)
+        if pid is None:
             break
-        send(folder, name, number)
-        send(folder, name, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # it may end before the second signal
+            os.kill(pid, number)
+            os.kill(pid, signal.SIGCONT)
         await_(lambda: find(folder, name) is None, GRACE_S)
     (folder / f"{name}.pid").unlink(missing_ok=True)
 

@@ -64,8 +64,9 @@ def key() -> str:
 
 
 def find() -> Image | None:
-    """The image if it is built."""
-    image = Image(cache() / "image" / key())
+    """The image if it is built; the folder that RACKHAND_LAB_IMAGE names is taken as it is."""
+    named = os.environ.get("RACKHAND_LAB_IMAGE")
+    image = Image(Path(named) if named else cache() / "image" / key())
     return image if image.root.exists() else None
 
 

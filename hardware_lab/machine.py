@@ -61,6 +61,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The hardware of one server; MACs, serials and UUIDs come from the number it is built with."""
 
     nodes: tuple[Node, ...] = (Node(), Node())
+    management: NICS = "igb"  # carries SSH and MQTT, and nothing else
     nics: tuple[Nic, ...] = (
         Nic(node=1, wire="data"),
         Nic(node=0, wire="data"),

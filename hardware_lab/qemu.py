@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from hardware_lab import acpi, bmc, tpm
+from hardware_lab.bmc import Ports
 from hardware_lab.image import Image
 from hardware_lab.machine import Machine, Server
 
@@ -13,6 +15,7 @@ SSH_PORT, GUEST = 22, "10.0.2.15"
 MANAGEMENT_SLOT = 3  # image_files: 10-mgmt.link
 FIRST_NIC_SLOT, FIRST_NVME_SLOT, SPARE_SLOT = 10, 40, 60
 TCG = ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "EPYC")
+_DRIVERS = {"igb": "igb", "virtio-net": "virtio-net-pci", "e1000e": "e1000e"}
 KVM = ("-accel", "kvm", "-cpu", "host")
 
 
@@ -22,8 +25,7 @@ class Place(NamedTuple):
     folder: Path
     ssh: int  # TCP ports on 127.0.0.1
     broker: int
-    bmc: int = 0  # ipmi_sim's for the guest's KCS interface
-    console: int = 0  # serial over LAN
+    bmc: Ports | None = None
 
     def path(self, name: str) -> str:
         """A file or socket in the server's folder."""
@@ -60,10 +62,10 @@ def argv(
         *(_nic(server, at, cable) for at, cable in enumerate(cables)),
         *(_nvme(server, at, place) for at in range(len(machine.nvme)) if nvme),
         _smbios(server),
-        ["-acpitable", f"file={place.path('server.aml')}"],
-        _bmc(place) if machine.bmc else [],
-        _tpm(place) if machine.tpm else [],
-        ["-device", "i6300esb,id=wdt,bus=pcie.0", "-action", "watchdog=reset"] if machine.watchdog else [],
+        acpi.devices(place.folder),
+        bmc.devices(place.bmc) if place.bmc else [],
+        tpm.devices(place.folder) if machine.tpm else [],
+        acpi.watchdog() if machine.watchdog else [],
     ]
     return [word for part in parts for word in part]
 
@@ -97,7 +99,7 @@ def _boot(server: Server, place: Place, image: Image) -> list[str]:
         "systemd.hostname": server.name,
         "systemd.machine_id": server.uuid.replace("-", ""),
     }
-    line = " ".join(["quiet", "nokaslr", *(f"{key}={value}" for key, value in settings.items())])
+    line = " ".join(["quiet", "nokaslr", "no_timer_check", *(f"{key}={value}" for key, value in settings.items())])
     return [
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", line),
         *("-drive", f"file={place.path('disk.qcow2')},if=none,id=root,cache=unsafe"),
@@ -139,24 +141,31 @@ def _management(server: Server, place: Place) -> list[str]:
     address, port = BROKER
     forward = f"hostfwd=tcp:127.0.0.1:{place.ssh}-{GUEST}:{SSH_PORT}"
     broker = f"guestfwd=tcp:{address}:{port}-cmd:busybox nc 127.0.0.1 {place.broker}"
-    device = f"virtio-net-pci,id=mgmt,netdev=wmgmt,mac={server.management_mac},bus=pcie.0,addr={MANAGEMENT_SLOT:#x}"
-    return ["-netdev", f"user,id=wmgmt,restrict=on,{forward},{broker}", "-device", f"{device},romfile="]
+    device = {
+        "driver": _DRIVERS[server.machine.management],
+        "id": "mgmt",
+        "netdev": "wmgmt",
+        "mac": server.management_mac,
+        "bus": "pcie.0",
+        "addr": f"{MANAGEMENT_SLOT:#x}",
+        "romfile": "",
+    }
+    return ["-netdev", f"user,id=wmgmt,restrict=on,{forward},{broker}", "-device", join(device)]
 
 
 def _nic(server: Server, at: int, cable: str) -> list[str]:
     nic = server.machine.nics[at]
     kind, _, options = cable.partition(",")
-    device = {"driver": nic.model, **nic_device(server, at)}
-    if nic.model == "virtio-net":
-        device = {**device, "driver": "virtio-net-pci"}
-        if "fds=" in cable:
-            device |= {"mq": "on", "vectors": str(2 * nic.queues + 2)}
+    device = nic_device(server, at)
+    if "fds=" in cable:
+        device |= {"mq": "on", "vectors": str(2 * nic.queues + 2)}
     return ["-netdev", ",".join(filter(None, (kind, f"id=w{at}", options))), "-device", join(device)]
 
 
 def nic_device(server: Server, at: int) -> dict[str, str]:
-    """Properties of a data NIC but its driver's own."""
+    """Properties of a data NIC."""
     return {
+        "driver": _DRIVERS[server.machine.nics[at].model],
         "id": f"nic{at}",
         "bus": f"nic{at}port",
         "netdev": f"w{at}",
@@ -205,19 +214,3 @@ def _smbios(server: Server) -> list[str]:
     ]
     lines = [",".join(f"{key}={str(value).replace(',', ',,')}" for key, value in table.items()) for table in tables]
     return [word for line in lines for word in ("-smbios", line)]
-
-
-def _bmc(place: Place) -> list[str]:
-    console = f"socket,id=sol,host=127.0.0.1,port={place.console},server=on,wait=off"
-    return [
-        *("-chardev", f"socket,id=kcs,host=127.0.0.1,port={place.bmc},reconnect-ms=1000"),
-        *("-device", "ipmi-bmc-extern,id=bmc,chardev=kcs", "-device", "isa-ipmi-kcs,bmc=bmc,irq=5"),
-        *("-chardev", console, "-serial", "chardev:sol"),
-    ]
-
-
-def _tpm(place: Place) -> list[str]:
-    return [
-        *("-chardev", f"socket,id=tpm,path={place.path('tpm.sock')}", "-tpmdev", "emulator,id=tpm,chardev=tpm"),
-        *("-device", "tpm-tis,tpmdev=tpm"),
-    ]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from hardware_lab import acpi, daemon, qemu, tpm, wires
+from hardware_lab import acpi, bmc, daemon, qemu, tpm, wires
+from hardware_lab.bmc import Bmc
 from hardware_lab.command import run
 from hardware_lab.failure import LabError
 from hardware_lab.guest import Guest, GuestError
@@ -19,7 +20,7 @@ from hardware_lab.machine import Server
 from hardware_lab.monitor import Monitor
 from hardware_lab.wires import Wires
 
-BOOT_S, RESTORE_S, START_S = 300.0, 120.0, 20.0
+BOOT_S, RESTORE_S, START_S = 150.0, 120.0, 20.0
 READY = "LAB READY"
 
 
@@ -32,8 +33,6 @@ class State(msgspec.Struct, kw_only=True):
     accelerator: list[str]
     ssh: int  # ports on 127.0.0.1
     broker: int
-    bmc: int = 0
-    console: int = 0
 
 
 class Vm:
@@ -45,7 +44,8 @@ class Vm:
         self.server = state.server
         self.image = Image(Path(state.image))
         self.guest = Guest("root@127.0.0.1", folder / "ssh.sock", port=state.ssh, key=self.image.key)
-        self.place = qemu.Place(folder, state.ssh, state.broker, state.bmc, state.console)
+        self.bmc = Bmc(folder) if state.server.machine.bmc else None
+        self.place = qemu.Place(folder, state.ssh, state.broker, self.bmc.ports if self.bmc else None)
 
     @classmethod
     def create(cls, folder: Path, state: State) -> "Vm":
@@ -53,8 +53,10 @@ class Vm:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)
         (folder / "state.json").write_bytes(msgspec.json.encode(state))
-        vm = cls(folder, state)
         machine = state.server.machine
+        if machine.bmc:
+            bmc.prepare(state.server, folder)
+        vm = cls(folder, state)
         argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(vm.image.root)]
         run([*argv, str(folder / "disk.qcow2")])
         for at, drive in enumerate(machine.nvme):
@@ -79,12 +81,22 @@ class Vm:
         return daemon.find(self.folder, "qemu") is not None
 
     def start(self, *, nvme: bool = True, wait: bool = True) -> float:
-        """Switch on and boot; returns when SSH answers, the seconds it took. Raises LabError."""
+        """Switch on and boot; returns when SSH answers, the seconds it took. Raises LabError.
+
+        An emulated guest whose host was too busy while it measured its timers can hang at boot: it is tried once more.
+        """
         started = time.monotonic()
-        (self.folder / "serial.log").unlink(missing_ok=True)
-        self._launch(nvme=nvme)
-        if wait:
-            self.wait_ready()
+        for last in (False, True):
+            (self.folder / "serial.log").unlink(missing_ok=True)
+            self._launch(nvme=nvme)
+            try:
+                if wait:
+                    self.wait_ready()
+                break
+            except LabError:
+                if last:
+                    raise
+                self.stop()
         return time.monotonic() - started
 
     def wait_ready(self) -> None:
@@ -119,6 +131,13 @@ class Vm:
         self.guest.hang_up()
         daemon.stop(self.folder, "qemu")
 
+    def remove(self) -> None:
+        """End the server and what belongs to it; its folder stays."""
+        self.stop()
+        if self.bmc:
+            self.bmc.stop()
+        tpm.stop(self.folder)
+
     def monitor(self) -> Monitor:
         """A new connection to QEMU's monitor, to be closed."""
         return Monitor(self.folder / "qmp.sock")
@@ -132,6 +151,8 @@ class Vm:
             (self.folder / name).unlink(missing_ok=True)
         if self.server.machine.tpm:
             tpm.start(self.folder)
+        if self.bmc and not self.bmc.running():
+            self.bmc.start()
         handles, cables = self._cables()
         command = qemu.argv(self.server, self.place, self.image, cables, accelerator=self.state.accelerator, nvme=nvme)
         try:
