@@ -1,6 +1,7 @@
 """Transceivers and DIMMs of a guest, as its ethtool and its EDAC core see them."""
 
 import errno
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ REAL = (
     "cmis/sfppi_qsfp-400-zrp",
     "cmis/d_cmis_two_banks",
 )
-UNWELL = r"BUG|WARNING:|Oops|Call Trace|KASAN|general protection"
+# Not any "Call Trace": a busy host makes an emulated guest report RCU stalls, and those taint nothing.
+BAD_PAGE, DIED, WARNED = 1 << 5, 1 << 7, 1 << 9  # taints: slab and page errors, oopses, WARN and BUG of all kinds
+STUCK = "blocked for more than|unregister_netdevice: waiting"
 
 
 def decoded(guest: Guest, nic: str) -> dict[str, str]:
@@ -52,8 +55,11 @@ def refusal(guest: Guest, command: str) -> str:
     return done.stdout.decode().strip().splitlines()[-1]
 
 
-def is_well(guest: Guest) -> bool:
-    return not guest.run(f"dmesg | grep -E '{UNWELL}' || true")
+def mishaps(guest: Guest) -> list[str]:
+    """What the kernel held against itself since it started."""
+    taint = int(guest.read("/proc/sys/kernel/tainted"))
+    stuck = guest.run(f"dmesg | grep -E '{STUCK}' || true").splitlines()
+    return [f"taint {taint:#x}"] * bool(taint & (BAD_PAGE | DIED | WARNED)) + stuck
 
 
 def test_a_built_module_is_decoded_and_its_values_live(server: Bench) -> None:
@@ -157,31 +163,35 @@ def test_a_module_fails_in_every_way_and_heals(server: Bench) -> None:
         cage.detach(guest, nic)
 
 
+def read_slowly(guest: Guest, nic: str, form: eeprom.Form) -> "subprocess.Popen[bytes]":
+    """An ethtool that is at work on a slow module of this interface."""
+    cage.insert(guest, nic, eeprom.build(Optic(form=form)))
+    cage.slow(guest, nic, 500)
+    before = cage.reads(guest, nic)
+    reader = guest.start(f"ethtool -m {nic}")
+    wait_for(lambda: cage.reads(guest, nic) > before, "the first half page")
+    return reader
+
+
 def test_a_nic_goes_while_its_module_is_read(server: Bench) -> None:
     guest, nic = server.guest, server.nic(0)
     there = guest.run(f"readlink -f /sys/class/net/{nic}/device").strip()
-    for again in range(2):
-        cage.insert(guest, nic, eeprom.build(Optic(form="qsfp28")))
-        cage.slow(guest, nic, 500)
-        reader = guest.start(f"ethtool -m {nic}")
-        wait_for(lambda: cage.reads(guest, nic), "the first half page")
+    for _ in range(2):
+        reader = read_slowly(guest, nic, "qsfp28")
         guest.run(f"echo 1 > {there}/remove")
-        assert reader.communicate(timeout=60)[0] is not None
-        assert not guest.run(f"ls {cage.ROOT}").split().count(nic), again
+        reader.communicate(timeout=60)
+        assert nic not in guest.run(f"ls {cage.ROOT}").split()
         guest.run("echo 1 > /sys/bus/pci/rescan && udevadm settle")
         nic = wait_for(lambda: server.nic(0), "the NIC again")
         assert "Operation not supported" in refusal(guest, f"ethtool -m {nic}")
-    # The module goes with a cage that is being read, and comes again.
-    cage.insert(guest, nic, eeprom.build(Optic()))
-    cage.slow(guest, nic, 300)
-    reader = guest.start(f"ethtool -m {nic}")
-    wait_for(lambda: cage.reads(guest, nic), "the first half page")
+    # The driver goes while it is asked, and comes again.
+    reader = read_slowly(guest, nic, "sfp")
     guest.run("rmmod lab_cage")
     reader.communicate(timeout=60)
     assert "Operation not supported" in refusal(guest, f"ethtool -m {nic}")
     cage.insert(guest, nic, eeprom.build(Optic()))
     assert decoded(guest, nic)["Vendor name"] == "LABOPTIC"
-    assert is_well(guest)
+    assert mishaps(guest) == []
 
 
 def test_dimms_count_their_errors(server: Bench) -> None:
@@ -200,4 +210,4 @@ def test_dimms_count_their_errors(server: Bench) -> None:
         dimms.inject(guest, "P9-DIMMA1")
     dimms.load(guest, controllers=1, channels=1, slots=2, labels=["DIMM_A1"])
     assert list(dimms.counts(guest)) == ["DIMM_A1", "P0-DIMMA2"]
-    assert is_well(guest)
+    assert mishaps(guest) == []
