@@ -47,6 +47,18 @@ def free_ports() -> Ports:
         return Ports(*(int(probe.getsockname()[1]) for probe in (lan, vm, console)))
 
 
+def _claim(ports: Ports) -> None:
+    """Raise LabError for a port that another process has; two simulators would share a UDP port without a word."""
+    for kind, port in ((socket.SOCK_DGRAM, ports.lan), (socket.SOCK_STREAM, ports.vm)):
+        with socket.socket(type=kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
+            try:
+                probe.bind((LOOPBACK, port))
+            except (OSError, OverflowError) as error:
+                why = error.strerror if isinstance(error, OSError) else "not a port number"
+                raise LabError(f"the BMC cannot listen on {LOOPBACK}:{port}: {why}") from None
+
+
 def devices(ports: Ports) -> list[str]:
     """QEMU's arguments: a KCS interface to the simulator, and the serial port (ttyS1) behind serial over LAN."""
     console = f"socket,id=sol,host={LOOPBACK},port={ports.console},server=on,wait=off"
@@ -228,6 +240,9 @@ class Bmc:
 
     def start(self) -> None:
         """Return when it answers on the network, its clock set; raises LabError with its last words."""
+        if self.running():
+            raise LabError(f"the BMC of {self.server.name} runs already")
+        _claim(self.ports)
         argv = [_NAME, "-c", "lan.conf", "-f", "commands", "-s", "state", "-n"]
         daemon.start(argv, self.folder, _NAME)
         try:
@@ -260,6 +275,17 @@ class Bmc:
             self.start()
         daemon.send(self.folder, _NAME, signal.SIGCONT)
         daemon.await_ready(self.folder, _NAME, self._answers)
+
+    def renew(self) -> None:
+        """As it was when it was new: readings, event log, users, network settings; running again at the same ports."""
+        self.stop()
+        prepare(self.server, self.folder.parent, ports=self.ports, password=self.password)
+        self.start()
+
+    @property
+    def password(self) -> str:
+        """Of the user `admin`."""
+        return (self.folder / "password").read_text().strip()
 
     def set(self, sensor: str, value: float | Iterable[int]) -> None:
         """A sensor's reading in its unit, or its states; seen within a second. Raises LabError."""

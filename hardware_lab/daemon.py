@@ -37,15 +37,35 @@ def start(argv: Sequence[str], folder: Path, name: str, handles: Sequence[int] =
 
 
 def find(folder: Path, name: str) -> int | None:
-    """Its process number; None when it has ended, or the number now belongs to a process of another folder."""
+    """Its process number; None when it has ended, or the number now belongs to a process of another folder.
+
+    It counts until the very end: a process that exits still holds files, ports and locks.
+    """
     try:
         pid = int((folder / f"{name}.pid").read_text())
-        if child := _children.get(pid):
-            return pid if child.poll() is None else None
-        ours = Path(f"/proc/{pid}/cwd").readlink() == folder.resolve() and Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return None
-    return pid if ours else None
+    return pid if _lives(pid) and _folder(pid) in (folder.resolve(), None) else None
+
+
+def _lives(pid: int) -> bool:
+    if child := _children.get(pid):
+        return child.poll() is None
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state not in "ZX" or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+    except OSError:
+        return False
+
+
+def _folder(pid: int) -> Path | None:
+    """Where it runs; None once it has let go of that, which is early in its end."""
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return Path()
 
 
 def send(folder: Path, name: str, number: int) -> None:
