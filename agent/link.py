@@ -34,6 +34,8 @@ V5, V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 
 log = logging.getLogger("rackhand.link")
 
+QOS = {Channel.ACK: 0}  # cumulative, and given again for a row that is sent again: no PUBACK is worth its wakeups
+
 DECODERS: dict[Channel, msgspec.json.Decoder[Any]] = {
     Channel.DESIRED: DESIRED,
     Channel.ACK: ACK,
@@ -240,7 +242,7 @@ class Link:
         self.connected = True
         self.failures = 0
         self._reason = ""
-        filters = [(subscription(channel, self.site, self.host_id), 1) for channel in TO_HOST]
+        filters = [(subscription(channel, self.site, self.host_id), QOS.get(channel, 1)) for channel in TO_HOST]
         if self._client is not None:
             self._client.subscribe(filters)
         log.info("connected to %s:%d, MQTT %s", self.broker.host, self.broker.port, _spelled(self.protocol))

@@ -42,6 +42,7 @@ CREATE TABLE gaps (
 _INSERT = "INSERT INTO rows (priority, at_ms, body) VALUES (?, ?, ?)"
 _OLD = "SELECT seq, priority, length(body) FROM rows WHERE at_ms < ? LIMIT 1000"
 _LEAST = "SELECT seq, priority, length(body) FROM rows ORDER BY priority DESC, seq LIMIT 1"
+_ACKED = "DELETE FROM rows WHERE seq <= ? RETURNING length(body)"
 _HELD = "SELECT coalesce(sum(length(body)), 0) FROM rows"
 _ADD_GAP = """INSERT INTO gaps VALUES (?, ?, ?, ?, ?) ON CONFLICT (priority, reason) DO UPDATE SET
   from_seq = min(from_seq, excluded.from_seq), to_seq = max(to_seq, excluded.to_seq), count = count + excluded.count"""
@@ -309,12 +310,11 @@ class Spool:
         try:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
-                size = self._db.execute(f"{_HELD} WHERE seq <= ?", (seq,)).fetchone()[0]
-                left = self._db.execute("DELETE FROM rows WHERE seq <= ?", (seq,)).rowcount
+                sizes = self._db.execute(_ACKED, (seq,)).fetchall()
         finally:
             self._db.execute("PRAGMA synchronous=FULL")
-        self.bytes -= size
-        return left
+        self.bytes -= sum(size for (size,) in sizes)
+        return len(sizes)
 
     def _rewound(self, seq: int) -> int:
         epoch = str(uuid.uuid4())

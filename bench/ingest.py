@@ -1,9 +1,10 @@
-"""Ingest against the raw ceiling of the same rows, in one run: `python bench/ingest.py [--rows N] [--profile]`.
+"""Ingest against the raw ceiling of the same rows, in one run: `python bench/ingest.py [--rows N]`.
 
 Raw is what the driver can do with ready-made rows: sqlite3 `executemany`, PostgreSQL binary COPY by `write_row`, in
 transactions of the same size; beside it COPY of rows packed before the clock starts, which no program reaches. Ours is
-from encoded MQTT payloads to committed rows: decode, admit, de-duplicate, series ids, the newest values, acks. A
-PostgreSQL of its own is started when its binaries are there.
+from encoded MQTT payloads to committed rows: decode, admit, de-duplicate, series ids, the newest values, acks. They
+take turns, batch by batch, and shares are medians of a turn's ratios: one after the other, the first paid for a cold
+server and for whatever else ran on the box. A PostgreSQL of its own is started when its binaries are there.
 """
 
 import argparse
@@ -14,11 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple, TypeVar
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -28,13 +30,23 @@ import psycopg  # noqa: E402
 from hwdb import migrate  # noqa: E402
 from hwdb.db import open_engine  # noqa: E402
 from hwdb.ingest import Incoming, Ingest  # noqa: E402
-from hwdb.ingest_samples import COPY, insert_of, packed  # noqa: E402
+from hwdb.ingest_samples import COPY, COPY_HEAD, COPY_TAIL, insert_of, packed  # noqa: E402
 from wire.codec import encode, raw  # noqa: E402
 from wire.report import Birth, Fingerprint, Report, Run, Sample  # noqa: E402
 
 HOSTS = 100
 BATCH = 100  # reports in a transaction
 Row = tuple[int, int, float]
+T = TypeVar("T")
+Work = Callable[[T], object]
+
+
+class Contender(NamedTuple):
+    """One way to store batches."""
+
+    name: str
+    work: Work[Any]
+    batches: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -107,72 +119,66 @@ def raw_rows(load: Load, turns: int) -> list[list[Row]]:
     return [made[start : start + size] for start in range(0, len(made), size)]
 
 
-def rate(rows: int, work: Callable[[], None]) -> float:
-    """Rows per second."""
-    start = time.perf_counter()
-    work()
-    return rows / (time.perf_counter() - start)
-
-
-def raw_sqlite(path: Path, made: list[list[Row]]) -> None:
+@contextmanager
+def raw_sqlite(path: Path) -> Generator[Work[list[Row]]]:
     """`executemany` with the settings of `hwdb.db`."""
     conn = sqlite3.connect(path, isolation_level=None)
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536"):
         conn.execute(f"PRAGMA {pragma}")
-    for rows in made:
+
+    def work(rows: list[Row]) -> None:
         conn.execute("BEGIN IMMEDIATE")
         conn.executemany(insert_of(1), rows)
         conn.execute("COMMIT")
+
+    yield work
     conn.close()
 
 
-def raw_postgres(url: str, made: list[list[Row]]) -> None:
+@contextmanager
+def raw_postgres(url: str) -> Generator[Work[list[Row]]]:
     """Binary COPY as psycopg documents it: `write_row` of Python values, as `executemany` takes them."""
     with psycopg.connect(url) as conn:
-        for rows in made:
+
+        def work(rows: list[Row]) -> None:
             with conn.cursor() as cursor, cursor.copy(COPY) as copy:
                 copy.set_types(["int8", "int8", "float8"])
                 for row in rows:
                     copy.write_row(row)
             conn.commit()
 
+        yield work
 
-def raw_packed(url: str, made: list[bytes]) -> None:
+
+@contextmanager
+def raw_packed(url: str) -> Generator[Work[bytes]]:
     """Binary COPY of bytes that were packed before the clock started: what the server takes, and no work of ours."""
     with psycopg.connect(url) as conn:
-        for data in made:
+
+        def work(data: bytes) -> None:
             with conn.cursor() as cursor, cursor.copy(COPY) as copy:
                 copy.write(data)
             conn.commit()
 
+        yield work
 
-def ours(url: str, load: Load, rounds: list[list[Incoming]], *, profile: bool = False) -> Callable[[], None]:
+
+def ready_made(rows: list[Row]) -> bytes:
+    """All that a COPY sends."""
+    columns = [a for a, _, _ in rows], [b for _, b, _ in rows], [c for _, _, c in rows]
+    return b"".join((COPY_HEAD, packed(columns), COPY_TAIL))
+
+
+@contextmanager
+def ours(url: str, load: Load) -> Generator[Work[list[Incoming]]]:
     """`Ingest.batch` over encoded payloads; hosts are born and series known, as in a fleet that runs."""
     engine = open_engine(url)
     ingest = Ingest(engine)
     ingest.batch(births())
     for first in batches(load, 1, 1):
         ingest.batch(first)
-
-    def work() -> None:
-        for one in rounds:
-            ingest.batch(one)
-        engine.dispose()
-
-    return profiled(work) if profile else work
-
-
-def profiled(work: Callable[[], None]) -> Callable[[], None]:
-    """The same, with the 25 costliest functions printed."""
-    import cProfile  # noqa: PLC0415 - only on demand
-    import pstats  # noqa: PLC0415
-
-    def run() -> None:
-        profile = cProfile.Profile()
-        profile.runcall(work)
-        pstats.Stats(profile).sort_stats("tottime").print_stats(25)
-
-    return run
+    yield ingest.batch
+    engine.dispose()
 
 
 @contextmanager
@@ -201,63 +207,67 @@ def postgres() -> Generator[str | None]:
         shutil.rmtree(folder)
 
 
-def emptied(url: str) -> None:
-    """No sample in it, and nothing left to write of those before."""
-    with psycopg.connect(url, autocommit=True) as conn:
-        conn.execute("TRUNCATE sample")
-        conn.execute("CHECKPOINT")
+def seconds(contenders: list[Contender]) -> list[list[float]]:
+    """How long each took for each of its batches; they take turns, so that all see the same minute of this box."""
+    taken: list[list[float]] = [[] for _ in contenders]
+    for turn in range(len(contenders[0].batches)):
+        for contender, times in zip(contenders, taken, strict=True):
+            start = time.perf_counter()
+            contender.work(contender.batches[turn])
+            times.append(time.perf_counter() - start)
+    return taken
 
 
-def show(what: str, rows_per_s: float, *ceilings: float) -> None:
-    """One line: rows per second and the share of each ceiling."""
-    shares = "".join(f"{rows_per_s / ceiling:8.0%}" for ceiling in ceilings)
-    print(f"{what:44} {rows_per_s:>10,.0f} rows/s{shares}")
+def show(contenders: list[Contender], rows: int) -> None:
+    """A line each: median rows per second, and the median share of those above it, turn by turn."""
+    taken = seconds(contenders)
+    for at, (contender, times) in enumerate(zip(contenders, taken, strict=True)):
+        shares = [median(a / b for a, b in zip(above, times, strict=True)) for above in taken[:at]]
+        told = "".join(f"{share:8.0%}" for share in shares)
+        print(f"{contender.name:44} {rows / median(times):>10,.0f} rows/s{told}", flush=True)
 
 
-def on_sqlite(load: Load, turns: int, *, profile: bool) -> None:
-    """Raw and ours on fresh files."""
-    made, rounds = raw_rows(load, turns), batches(load, turns, 2)
-    rows = turns * HOSTS * load.samples
+def on_sqlite(load: Load, turns: int) -> None:
+    """Raw and ours, each into a file of its own."""
     with tempfile.TemporaryDirectory(prefix="rackhand-bench-") as folder:
-        urls = [f"sqlite:///{folder}/{name}.db" for name in ("raw", "ours")]
-        for url in urls:
-            migrate.upgrade(url)
-        ceiling = rate(rows, lambda: raw_sqlite(Path(folder) / "raw.db", made))
-        show("SQLite, raw executemany", ceiling, ceiling)
-        show("SQLite, ingest", rate(rows, ours(urls[1], load, rounds, profile=profile)), ceiling)
+        for name in ("raw", "ours"):
+            migrate.upgrade(f"sqlite:///{folder}/{name}.db")
+        with raw_sqlite(Path(folder) / "raw.db") as raw, ours(f"sqlite:///{folder}/ours.db", load) as ingest:
+            contenders = [
+                Contender("SQLite, raw executemany", raw, raw_rows(load, turns)),
+                Contender("SQLite, ingest", ingest, batches(load, turns, 2)),
+            ]
+            show(contenders, BATCH * load.samples)
 
 
-def on_postgres(load: Load, turns: int, *, profile: bool) -> None:
+def on_postgres(load: Load, turns: int) -> None:
     """Raw, raw with nothing left to do, and ours on one server."""
-    made, rounds = raw_rows(load, turns), batches(load, turns, 2)
-    rows = turns * HOSTS * load.samples
-    ready = [packed(([a for a, _, _ in one], [b for _, b, _ in one], [c for _, _, c in one])) for one in made]
     with postgres() as server:
         if server is None:
             print("PostgreSQL is not installed")
             return
         migrate.upgrade(server)
-        ceiling = rate(rows, lambda: raw_postgres(server, made))
-        emptied(server)
-        top = rate(rows, lambda: raw_packed(server, ready))
-        emptied(server)
-        show("PostgreSQL, raw COPY binary (write_row)", ceiling, ceiling, top)
-        show("PostgreSQL, raw COPY binary (packed before)", top, ceiling, top)
-        show("PostgreSQL, ingest", rate(rows, ours(server, load, rounds, profile=profile)), ceiling, top)
+        with raw_postgres(server) as raw, raw_packed(server) as ready, ours(server, load) as ingest:
+            made = raw_rows(load, turns)
+            contenders = [
+                Contender("PostgreSQL, raw COPY binary (packed before)", ready, [ready_made(one) for one in made]),
+                Contender("PostgreSQL, raw COPY binary (write_row)", raw, made),
+                Contender("PostgreSQL, ingest", ingest, batches(load, turns, 2)),
+            ]
+            show(contenders, BATCH * load.samples)
 
 
 def main() -> None:
     """Print rates and ratios for SQLite and, where it is installed, PostgreSQL."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=400_000)
-    parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
     for load in LOADS:
         turns = max(1, given.rows // (HOSTS * load.samples))
         runs, size = len(load.collectors), len(report(load, 0, 2).payload)
         print(f"{load.name}: {load.samples} samples in {runs} runs a report ({size:,} bytes), {BATCH} reports a commit")
-        on_sqlite(load, turns, profile=given.profile)
-        on_postgres(load, turns, profile=given.profile)
+        on_sqlite(load, turns)
+        on_postgres(load, turns)
 
 
 if __name__ == "__main__":

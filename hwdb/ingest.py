@@ -6,22 +6,26 @@ start is admitted its row is acked all the same, as it would come back for ever.
 """
 
 import gc
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError
 
-from hwdb import ingest_births, ingest_findings, ingest_reports, ingest_samples, models
+from hwdb import ingest_births, ingest_facts, ingest_findings, ingest_reports, ingest_samples, models
 from hwdb.db import writing
 from hwdb.ingest_batch import Batch, BatchResult, Conflict
-from hwdb.ingest_messages import MAX_DEAD, Dead, Incoming, Message, Report, clean, parse
-from hwdb.ingest_pipe import writing_all
+from hwdb.ingest_messages import MAX_DEAD, Dead, Incoming, Message, Report, address, clean, parse
+from hwdb.ingest_pipe import write_all
 from wire.policy import Reported
 from wire.report import Ack, Birth, Result, State
+from wire.topics import Channel
 
 __all__ = ["BatchResult", "Conflict", "Incoming", "Ingest"]
 
+Read = Callable[[Incoming], Message | Dead]
+ADMITTING = (Channel.BIRTH, Channel.STATE)
 BIRTHS_LOCK = 7_202_611_22  # pg_advisory_xact_lock key: one batch with births at a time
 REFUSED = (DataError, IntegrityError, InterfaceError, ProgrammingError, OverflowError, UnicodeError)
 
@@ -40,39 +44,48 @@ class Ingest:
         refused ones become dead letters.
         """
         with _no_collection():
-            return self._batch([parse(one) for one in incoming])
+            return self._batch(sorted(incoming, key=_order))
 
-    def _batch(self, parsed: list[Message | Dead]) -> BatchResult:
+    def _batch(self, incoming: list[Incoming]) -> BatchResult:
         try:
             with writing(self._engine) as conn:
-                result = self._take(conn, parsed)
+                result = self._take(conn, incoming)
         except REFUSED:
             with writing(self._engine) as conn:
-                result = self._take_one_by_one(conn, parsed)
+                result = self._take_one_by_one(conn, incoming)
         else:
             self._series.keep()
         return result
 
-    def _take(self, conn: Connection, parsed: list[Message | Dead]) -> BatchResult:
+    def _take(self, conn: Connection, incoming: list[Incoming], read: Read = parse) -> BatchResult:
+        """Births and states, then reports while their samples go, then what needs the database once more."""
         self._series.forget()
-        batch = _open(conn, parsed)
-        for message in sorted(parsed, key=_order):
+        batch = Batch(conn)
+        _open(batch, incoming, read)
+        with ingest_samples.sending(conn, self._series) as batch.send:
+            waiting = _take_known(batch, incoming, read)
+            statements = batch.statements()
+        batch.send = ingest_samples.hold
+        batch.load_starts(
+            [(topic.host_id, start) for one in waiting if (topic := one.topic) and (start := _start(one))]
+        )
+        for message in waiting:
             _dispatch(batch, message)
-        with writing_all(conn, batch.statements()):
-            ready = ingest_samples.prepare(conn, self._series, batch.samples)
+        ingest_facts.take_all(batch)
+        write_all(conn, statements + batch.statements())
         batch.flush()
-        batch.result.rows += ingest_samples.write(conn, self._series, batch.samples, ready)
-        ingest_findings.derive(batch, max((one.incoming.at_ms for one in parsed), default=0))
+        ingest_samples.write(conn, self._series, batch.samples)
+        ingest_findings.derive(batch, max((one.at_ms for one in incoming), default=0))
         return _finish(batch)
 
-    def _take_one_by_one(self, conn: Connection, parsed: list[Message | Dead]) -> BatchResult:
+    def _take_one_by_one(self, conn: Connection, incoming: list[Incoming]) -> BatchResult:
         total = BatchResult()
-        for message in sorted(parsed, key=_order):
+        for one in incoming:
             try:
                 with conn.begin_nested():
-                    part = self._take(conn, [message])
+                    part = self._take(conn, [one])
             except REFUSED as error:
-                part = self._take(conn, [_refused(message, error)])
+                part = self._take(conn, [one], partial(_refused, error))
             _add(total, part)
         return total
 
@@ -90,20 +103,46 @@ def _no_collection() -> Generator[None]:
         gc.enable()
 
 
-def _order(message: Message | Dead) -> bool:
+def _admits(incoming: Incoming) -> bool:
+    topic = address(incoming)
+    return topic is not None and topic.channel in ADMITTING
+
+
+def _order(incoming: Incoming) -> bool:
     """Births and states first: what they admit may stand in the same batch before them."""
-    return not (isinstance(message, Message) and isinstance(message.body, Birth | State))
+    return not _admits(incoming)
 
 
-def _open(conn: Connection, parsed: list[Message | Dead]) -> Batch:
-    """Read and lock what the batch is about."""
-    messages = [one for one in parsed if isinstance(one, Message)]
-    if conn.dialect.name == "postgresql" and any(isinstance(one.body, Birth) for one in messages):
-        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({BIRTHS_LOCK})")
-    hosts = sorted({one.topic.host_id for one in parsed if one.topic})
-    reports = [one.body for one in messages if isinstance(one.body, Report)]
-    with_facts = sorted({told.host_id for told in reports if any(run.facts is not None for run in told.runs)})
-    return Batch(conn, hosts, sorted({start for one in parsed if (start := _start(one))}), with_facts)
+def _open(batch: Batch, incoming: list[Incoming], read: Read) -> None:
+    """Read and lock what the batch is about, and take what says who is there."""
+    first = [read(one) for one in incoming if _admits(one)]
+    if batch.is_postgres and first:
+        batch.conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({BIRTHS_LOCK})")
+    hosts = {topic.host_id for one in incoming if (topic := address(one))}
+    batch.load(sorted(hosts), sorted({start for one in first if (start := _start(one))}))
+    for message in first:
+        _dispatch(batch, message)
+
+
+def _take_known(batch: Batch, incoming: list[Incoming], read: Read) -> list[Message | Dead]:
+    """Take what needs nothing more from the database, which is busy with the samples; the others are returned."""
+    waiting: list[Message | Dead] = []
+    for one in incoming:
+        if _admits(one):
+            continue
+        message = read(one)
+        if _is_known(batch, message):
+            _dispatch(batch, message)
+        else:
+            waiting.append(message)
+    return waiting
+
+
+def _is_known(batch: Batch, message: Message | Dead) -> bool:
+    told = message.envelope if isinstance(message, Dead) else message.body
+    if isinstance(told, Report):
+        return batch.starts.get((told.host_id, told.start)) is not None
+    return told is None or isinstance(told, Result)
 
 
 def _start(one: Message | Dead) -> str:
@@ -150,9 +189,10 @@ def _bury(batch: Batch, dead: Dead) -> None:
     batch.insert(models.dead_letter, row)
 
 
-def _refused(message: Message | Dead, error: Exception) -> Dead:
+def _refused(error: Exception, incoming: Incoming) -> Dead:
+    message = parse(incoming)
     told = message.body if isinstance(message, Message) and isinstance(message.body, Report) else None
-    return Dead(message.incoming, f"the database refused it: {str(error)[:400]}", message.topic, told)
+    return Dead(incoming, f"the database refused it: {str(error)[:400]}", message.topic, told)
 
 
 def _finish(batch: Batch) -> BatchResult:

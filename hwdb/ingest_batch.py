@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, select, tuple_
 
 from hwdb import models
 from hwdb.identity import identifiers
-from hwdb.ingest_messages import Numbers, Unknown, clean
+from hwdb.ingest_messages import Run, Unknown, clean
 from hwdb.ingest_pipe import Statement
 from hwdb.ingest_rows import (
     COLD,
@@ -18,11 +18,13 @@ from hwdb.ingest_rows import (
     HostRow,
     StartRow,
     load,
+    load_starts,
     load_told,
     overwrite,
     save_unknown,
     saving,
 )
+from hwdb.ingest_samples import Send, Told, hold
 from hwdb.ingest_stream import Stream
 from wire.policy import Reported
 from wire.report import Ack, Birth, Fingerprint
@@ -58,11 +60,16 @@ class BatchResult:
 class Known(Generic[K, V]):
     """Rows by key, and which of them changed; `cold` is what of a row changes seldom."""
 
-    def __init__(self, rows: dict[K, V], cold: Callable[[V], object]) -> None:
-        self._rows: dict[K, V] = rows
+    def __init__(self, cold: Callable[[V], object]) -> None:
         self._cold = cold
-        self._written: dict[K, object] = {key: cold(row) for key, row in self._rows.items()}
+        self._rows: dict[K, V] = {}
+        self._written: dict[K, object] = {}
         self._changed: dict[K, V] = {}
+
+    def read(self, rows: dict[K, V]) -> None:
+        """Add rows as they are in the database."""
+        self._rows |= rows
+        self._written |= {key: self._cold(row) for key, row in rows.items()}
 
     def get(self, key: K) -> V | None:
         """The row, or None."""
@@ -91,23 +98,20 @@ class Known(Generic[K, V]):
 class Batch:
     """The state of one transaction."""
 
-    def __init__(self, conn: Connection, hosts: list[str], starts: list[str], with_facts: list[str]) -> None:
+    def __init__(self, conn: Connection) -> None:
         self.conn = conn
+        self.is_postgres = conn.dialect.name == "postgresql"
         self.result = BatchResult()
-        told = load_told(conn, hosts, starts)
-        self.hosts = Known[str, HostRow]({row.host_id: row for row in told.hosts}, COLD[HostRow])
-        starts_by = {(row.host_id, row.start): row for row in told.starts}
-        self.starts = Known[tuple[str, str], StartRow](starts_by, COLD[StartRow])
-        streams_by = {(row.host_id, row.epoch): row for row in told.streams}
-        self.streams = Known[tuple[str, str], Stream](streams_by, COLD[Stream])
-        collectors_by = {(row.host_id, row.collector): row for row in told.collectors}
-        self.collectors = Known[tuple[str, str], CollectorRow](collectors_by, COLD[CollectorRow])
-        self.components: dict[str, dict[tuple[str, str], ComponentRow]] = {host_id: {} for host_id in with_facts}
-        for row in load(conn, ComponentRow, with_facts) if with_facts else []:
-            self.components[row.host_id][row.kind, row.key] = row
+        self.hosts = Known[str, HostRow](COLD[HostRow])
+        self.starts = Known[tuple[str, str], StartRow](COLD[StartRow])
+        self.streams = Known[tuple[str, str], Stream](COLD[Stream])
+        self.collectors = Known[tuple[str, str], CollectorRow](COLD[CollectorRow])
+        self.components: dict[str, dict[tuple[str, str], ComponentRow]] = {}
+        self.facts: list[tuple[str, Run, int]] = []  # (host_id, run, at_ms), newer than those of that collector
         self.changed_facts: dict[tuple[str, str, str], ComponentRow] = {}
         self.stale: set[str] = set()  # hosts whose facts changed
-        self.samples: list[tuple[str, int, Numbers, str]] = []  # (host_id, at_ms, numbers, collector)
+        self.send: Send = hold
+        self.samples: list[Told] = []  # that were not sent
         self.acks: dict[tuple[str, str, str], str] = {}  # (host_id, epoch, start) -> site
         self.rebirth: dict[str, str] = {}
         self._inserts: dict[str, list[dict[str, Any]]] = {}
@@ -116,6 +120,34 @@ class Batch:
         self._holders: dict[tuple[str, str], set[str]] = {}  # the same, turned round
         self._reported: dict[str, Reported] = {}
         self._results: dict[tuple[str, str], tuple[Any, ...]] = {}
+
+    def load(self, hosts: list[str], starts: list[str]) -> None:
+        """Read these hosts and what hangs on them; nobody else changes them until the transaction ends."""
+        told = load_told(self.conn, hosts, starts)
+        self.hosts.read({row.host_id: row for row in told.hosts})
+        self.starts.read({(row.host_id, row.start): row for row in told.starts})
+        self.streams.read({(row.host_id, row.epoch): row for row in told.streams})
+        self.collectors.read({(row.host_id, row.collector): row for row in told.collectors})
+
+    def load_starts(self, names: list[tuple[str, str]]) -> None:
+        """Read those of these (host_id, start) that are not here."""
+        absent = [name for name in names if self.starts.get(name) is None]
+        if absent:
+            hosts, starts = (sorted(set(part)) for part in zip(*absent, strict=True))
+            rows = {(row.host_id, row.start): row for row in load_starts(self.conn, hosts, starts)}
+            self.starts.read({name: rows[name] for name in absent if name in rows})
+
+    def load_components(self, hosts: list[str]) -> None:
+        """Read all components of these hosts."""
+        self.components = {host_id: {} for host_id in hosts}
+        for row in load(self.conn, ComponentRow, hosts) if hosts else []:
+            self.components[row.host_id][row.kind, row.key] = row
+
+    def put_samples(self, told: Told) -> None:
+        """Send samples on their way at once, or keep them for the end of the batch."""
+        self.result.rows += len(told[2])
+        if not self.send(told):
+            self.samples.append(told)
 
     def start(self, host_id: str, start: str) -> StartRow:
         """The row of this start, new when it was never heard of."""

@@ -7,7 +7,7 @@ import msgspec
 
 from hwdb import models
 from hwdb.ingest_batch import Batch
-from hwdb.ingest_messages import MAX_KEY, MAX_TEXT, Report, Run, Unknown, clean
+from hwdb.ingest_messages import MAX_KEY, MAX_TEXT, Run, Unknown, clean
 from hwdb.ingest_rows import ComponentRow
 from wire.codec import DecodeError, Rejected, decode, too_deep
 from wire.facts import FACT, Fact
@@ -21,9 +21,16 @@ class _Name(msgspec.Struct):
 NAME = msgspec.json.Decoder(_Name)
 
 
-def take(batch: Batch, report: Report, run: Run, at_ms: int) -> None:
+def take_all(batch: Batch) -> None:
+    """Take the facts of this batch, in the order in which they were told."""
+    batch.load_components(sorted({host_id for host_id, _, _ in batch.facts}))
+    for host_id, run, at_ms in batch.facts:
+        _take(batch, host_id, run, at_ms)
+
+
+def _take(batch: Batch, host_id: str, run: Run, at_ms: int) -> None:
     """Make these facts the whole truth of their collector on this host."""
-    known = batch.components[report.host_id]
+    known = batch.components[host_id]
     seen: set[tuple[str, str]] = set()
     whole = True
     for raw in run.facts or ():
@@ -31,14 +38,14 @@ def take(batch: Batch, report: Report, run: Run, at_ms: int) -> None:
         try:
             fact = _fact(text)
         except DecodeError as error:
-            batch.put_aside(report.host_id, Unknown(run.collector, _rejected(text, error)), at_ms)
+            batch.put_aside(host_id, Unknown(run.collector, _rejected(text, error)), at_ms)
             name = _name(text)
             whole = whole and name is not None
             seen |= {name} if name else set()
             continue
         name = (_kind(fact), fact.key)
         seen.add(name)
-        _present(batch, report.host_id, run, name, text.decode())
+        _present(batch, host_id, run, name, text.decode())
     gone = [row for name, row in known.items() if row.collector == run.collector and name not in seen]
     for row in gone if whole else ():
         _removed(batch, row, run.at_ms)

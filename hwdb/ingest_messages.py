@@ -160,6 +160,14 @@ def parse(incoming: Incoming) -> Message | Dead:
 _topic = lru_cache(100_000)(parse_topic)
 
 
+def address(incoming: Incoming) -> Topic | None:
+    """The topic, None for one that is none of ours."""
+    try:
+        return _topic(incoming.topic)
+    except BadTopicError:
+        return None
+
+
 def _body(topic: Topic, payload: bytes, unknown: list[Unknown]) -> Body:
     match topic.channel:
         case Channel.REPORT | Channel.EVENT:

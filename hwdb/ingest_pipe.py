@@ -1,4 +1,4 @@
-"""Several statements at once: on PostgreSQL sent in a pipeline, so that the server works while we do."""
+"""Several statements at once: on PostgreSQL sent in a pipeline, in one round trip."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -19,18 +19,15 @@ def read_all(conn: Connection, statements: Sequence[Statement]) -> list[list[tup
         return [cursor.fetchall() for cursor in cursors]
 
 
-@contextmanager
-def writing_all(conn: Connection, statements: Sequence[Statement]) -> Generator[None]:
-    """Run these in this order; on PostgreSQL they run while the body does, which must leave the connection alone."""
+def write_all(conn: Connection, statements: Sequence[Statement]) -> None:
+    """Run these in this order."""
     if conn.dialect.name != "postgresql":
         for one in statements:
             conn.exec_driver_sql(*one)
-        yield
-        return
-    with _as_sqlalchemy(conn) as driver, driver.pipeline():
-        for one in statements:
-            driver.execute(*one)
-        yield
+    elif statements:
+        with _as_sqlalchemy(conn) as driver, driver.pipeline():
+            for one in statements:
+                driver.execute(*one)
 
 
 @contextmanager

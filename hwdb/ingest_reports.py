@@ -2,7 +2,7 @@
 
 import msgspec
 
-from hwdb import ingest_facts, models
+from hwdb import models
 from hwdb.ingest_batch import Batch
 from hwdb.ingest_messages import BoundedEvent, Envelope, Report, Run, clean
 from hwdb.ingest_rows import CollectorRow
@@ -59,12 +59,12 @@ def _run(batch: Batch, told: Report, run: Run, at_ms: int) -> None:
         row.epoch, row.seq, row.at_ms, row.status = told.epoch, told.seq, run.at_ms, run.status
         row.reason, row.duration_ms = clean(run.reason) if run.reason else "", run.duration_ms
     if run.samples:
-        batch.samples.append((told.host_id, run.at_ms, run.samples, run.collector))
+        batch.put_samples((told.host_id, run.at_ms, run.samples, run.collector))
         if _newer(batch, told, row.samples_epoch, row.samples_seq):
             row.samples_epoch, row.samples_seq, row.samples_ms = told.epoch, told.seq, run.at_ms
     if run.facts is not None and _newer(batch, told, row.facts_epoch, row.facts_seq):
         row.facts_epoch, row.facts_seq, row.digest = told.epoch, told.seq, run.digest
-        ingest_facts.take(batch, told, run, at_ms)
+        batch.facts.append((told.host_id, run, at_ms))
     batch.collectors.put(key, row)
 
 

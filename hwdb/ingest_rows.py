@@ -162,8 +162,13 @@ def _marks(table: Table) -> str:
 
 DIALECTS = ("sqlite", "postgresql")
 SELECTS = {(table.name, dialect): _select(table, dialect) for table in TABLES.values() for dialect in DIALECTS}
-_START = "SELECT host_id, start, admission, online, at_ms FROM host_start WHERE host_id {0} AND start {0}"
-STARTS = {dialect: _START.format(_among(dialect)) for dialect in DIALECTS}
+_START = "SELECT s.host_id, s.start, s.admission, s.online, s.at_ms FROM host_start s"
+STARTS = {dialect: f"{_START} WHERE s.host_id {_among(dialect)} AND s.start {_among(dialect)}" for dialect in DIALECTS}
+NEWEST = {  # a state may be older than its host
+    dialect: f"{_START} LEFT JOIN host h ON h.host_id = s.host_id"
+    f" WHERE s.host_id {_among(dialect)} AND (s.start = h.start OR s.start {_among(dialect)})"
+    for dialect in DIALECTS
+}
 UPSERTS = {
     (table.name, dialect): _upsert(table, dialect)
     for table in (*TABLES.values(), models.reported, models.result)
@@ -192,12 +197,12 @@ class Told(NamedTuple):
 def load_told(conn: Connection, hosts: Sequence[str], starts: Sequence[str]) -> Told:
     """These hosts, which nobody else changes until the transaction ends, and what hangs on them.
 
-    Of starts only these: a host has many over the years, and a batch is about few.
+    Of starts only each host's newest and these: a host has many over the years, and a batch is about few.
     """
     dialect, given = conn.dialect.name, _lists(conn, hosts)
     host, stream, collector = (SELECTS[TABLES[row].name, dialect] for row in (HostRow, Stream, CollectorRow))
     locked = f"{host} FOR UPDATE" if _is_postgres(conn) else host
-    about = (STARTS[dialect], _lists(conn, hosts, starts))
+    about = (NEWEST[dialect], _lists(conn, hosts, starts))
     found = read_all(conn, [(locked, given), about, (stream, given), (collector, given)])
     return Told(
         [HostRow(*values) for values in found[0]],
@@ -205,6 +210,12 @@ def load_told(conn: Connection, hosts: Sequence[str], starts: Sequence[str]) -> 
         [Stream(*values) for values in found[2]],
         [CollectorRow(*values) for values in found[3]],
     )
+
+
+def load_starts(conn: Connection, hosts: Sequence[str], starts: Sequence[str]) -> list[StartRow]:
+    """These starts of these hosts."""
+    (found,) = read_all(conn, [(STARTS[conn.dialect.name], _lists(conn, hosts, starts))])
+    return [StartRow(*values) for values in found]
 
 
 def _lists(conn: Connection, *lists: Sequence[str]) -> tuple[Any, ...]:

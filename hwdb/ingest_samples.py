@@ -1,6 +1,7 @@
 """Samples into the append-only table: series ids from a cache, rows by the hundred (SQLite) or COPY (PostgreSQL)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import repeat
 from struct import Struct, pack
 from typing import Any
@@ -15,15 +16,17 @@ from hwdb.ingest_messages import Numbers
 Name = tuple[str, str]  # (metric, key)
 Ids = dict[Name, int]
 Columns = tuple[list[int], list[int], list[float]]  # series_id, at_ms, value
-Ready = Columns | bytes
 Told = tuple[str, int, Numbers, str]  # (host_id, at_ms, numbers, collector)
+Send = Callable[[Told], bool]
 Names = tuple[str, ...]
 Shape = tuple[Names, Names, list[int]]  # metrics, keys, ids
+Copy = Any  # psycopg's, which is imported only where it is used
 
 COPY = "COPY sample (series_id, at_ms, value) FROM STDIN (FORMAT BINARY)"
 COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TAIL = b"\xff\xff"
 COPY_ROW = Struct(">hiqiqid")  # 3 fields, each with its length before it
+CHUNK = 1000  # rows at least in one write to a COPY
 MANY = 100  # rows in one INSERT: two and a half times as fast as one by one
 KNOWN = select(models.series.c.host_id, models.series.c.metric, models.series.c.key, models.series.c.id).where(
     models.series.c.host_id.in_(bindparam("hosts", expanding=True))
@@ -108,44 +111,99 @@ def _new_rows(new: dict[str, set[Name]]) -> list[dict[str, str]]:
     ]
 
 
-def prepare(conn: Connection, series: Series, told: list[Told]) -> Ready | None:
-    """These samples as the driver takes them; None when there is none, or a series that is not known yet."""
+class _Gatherer:
+    """Samples in columns, with the ids of their series."""
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+        self.columns: Columns = ([], [], [])
+
+    def add(self, told: Told) -> None:
+        """One run; raises KeyError when one of its series is not known."""
+        host_id, at_ms, numbers, collector = told
+        metrics, keys, measured = zip(*numbers, strict=True)
+        ids, times, values = self.columns
+        ids.extend(self._series.run_ids((host_id, collector), metrics, keys))
+        times.extend(repeat(at_ms, len(measured)))
+        values.extend(measured)
+
+
+class _Sender(_Gatherer):
+    """Rows into a COPY that begins with the first of them."""
+
+    def __init__(self, series: Series, begin: Callable[[], Copy]) -> None:
+        super().__init__(series)
+        self._begin = begin
+        self._copy: Copy = None
+
+    def send(self, told: Told) -> bool:
+        """Take these samples; False when one of their series is not known."""
+        try:
+            self.add(told)
+        except KeyError:
+            return False
+        if len(self.columns[0]) >= CHUNK:
+            self._flush()
+        return True
+
+    def end(self) -> None:
+        """Hand over the rest."""
+        self._flush()
+        if self._copy is not None:
+            self._copy.write(COPY_TAIL)
+
+    def _flush(self) -> None:
+        if not self.columns[0]:
+            return
+        head = b""
+        if self._copy is None:
+            self._copy, head = self._begin(), COPY_HEAD
+        self._copy.write(head + packed(self.columns))
+        self.columns = ([], [], [])
+
+
+@contextmanager
+def sending(conn: Connection, series: Series) -> Generator[Send]:
+    """A way for samples while messages are read: PostgreSQL stores them meanwhile, and does nothing else until the end.
+
+    Those of unknown series are refused, on SQLite all: `write` takes them.
+    """
+    if conn.dialect.name != "postgresql":
+        yield hold
+        return
+    with _copying(conn) as begin:
+        sender = _Sender(series, begin)
+        yield sender.send
+        sender.end()
+
+
+def hold(_told: Told) -> bool:
+    """Refuse to send these samples."""
+    return False
+
+
+def write(conn: Connection, series: Series, told: list[Told]) -> None:
+    """Append these samples; series that are not known are made."""
+    if not told:
+        return
     try:
         columns = _columns(series, told)
     except KeyError:
-        return None
-    return _ready(conn, columns) if told else None
-
-
-def _ready(conn: Connection, columns: Columns) -> Ready:
-    return packed(columns) if conn.dialect.name == "postgresql" else columns
-
-
-def write(conn: Connection, series: Series, told: list[Told], ready: Ready | None) -> int:
-    """Append these samples, made ready before where that could be done; returns how many."""
-    if not told:
-        return 0
-    if ready is None:
         series.learn(conn, told)
-        ready = _ready(conn, _columns(series, told))
-    if isinstance(ready, bytes):
-        _copy(conn, ready)
-    else:
-        _insert(conn, ready)
-    return sum(len(numbers) for _, _, numbers, _ in told)
+        columns = _columns(series, told)
+    if conn.dialect.name != "postgresql":
+        _insert(conn, columns)
+        return
+    with _copying(conn) as begin:
+        begin().write(b"".join((COPY_HEAD, packed(columns), COPY_TAIL)))
 
 
 def _columns(series: Series, told: list[Told]) -> Columns:
     """Raises KeyError when an id is not known."""
-    ids: list[int] = []
-    times: list[int] = []
-    values: list[float] = []
-    for host_id, at_ms, numbers, collector in told:
-        metrics, keys, measured = zip(*numbers, strict=True)
-        ids.extend(series.run_ids((host_id, collector), metrics, keys))
-        times.extend(repeat(at_ms, len(measured)))
-        values.extend(measured)
-    return ids, times, values
+    gatherer = _Gatherer(series)
+    for one in told:
+        gatherer.add(one)
+    return gatherer.columns
 
 
 def _insert(conn: Connection, columns: Columns) -> None:
@@ -164,13 +222,17 @@ def insert_of(rows: int) -> str:
     return f"INSERT INTO sample (series_id, at_ms, value) VALUES {', '.join(['(?, ?, ?)'] * rows)}"  # noqa: S608
 
 
-def _copy(conn: Connection, rows: bytes) -> None:
-    """No sample can be refused: whatever is wrong is the database's, and the batch is to be tried again."""
+@contextmanager
+def _copying(conn: Connection) -> Generator[Callable[[], Copy]]:
+    """How to begin a COPY, which ends with the block.
+
+    No sample can be refused: whatever is wrong is the database's, and the batch is to be tried again.
+    """
     driver: Any = conn.connection.driver_connection
     dbapi: Any = conn.dialect.loaded_dbapi
     try:
-        with driver.cursor() as cursor, cursor.copy(COPY) as copy:
-            copy.write(rows)
+        with driver.cursor() as cursor, ExitStack() as ending:
+            yield lambda: ending.enter_context(cursor.copy(COPY))
     except dbapi.Error as error:
         raise OperationalError(COPY, None, error) from error
 
@@ -183,4 +245,4 @@ def packed(columns: Columns) -> bytes:
     for start, plain in ((6, pack(big, *ids)), (18, pack(big, *times)), (30, pack(real, *values))):
         for byte in range(8):
             rows[start + byte :: COPY_ROW.size] = plain[byte::8]
-    return b"".join((COPY_HEAD, rows, COPY_TAIL))
+    return bytes(rows)

@@ -39,7 +39,8 @@ def test_these_parsers_take_any_text(text: str) -> None:
         parse(text)
     numa.parse_distances(text, [0], [0, 1])
     queues.parse_queue_names(text.split("\n"))
-    list(load.parse_gauges({"user": text, "idle": 1.0}, load.METRICS["cpu_times"]))
+    for parse_load in (load.parse_stat, load.parse_memory, load.parse_swapped):
+        list(parse_load(text))
 
 
 @given(LINES)

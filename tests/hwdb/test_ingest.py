@@ -286,3 +286,32 @@ def test_what_every_report_changes_is_changed_for_any_name(
     assert sorted(query("SELECT collector, seq, samples_seq FROM collector_state")) == sorted(
         [(name, 3, 3), ("load", 3, 3)]
     )
+
+
+def test_a_batch_of_known_and_of_new_series_is_kept_whole(engine: Engine, query: Query, speaker: type[Speaker]) -> None:
+    """Those of known series are on their way before the others are looked at."""
+    ingest, hosts = Ingest(engine), [speaker(f"h{number}") for number in range(12)]
+    many = {f"m{number}": number for number in range(300)}
+    ingest.batch([host.birth() for host in hosts])
+    ingest.batch([host.row(runs=[host.run("load", None, **many)]) for host in hosts])
+    runs = [[host.run("load", None, **many), host.run("new", None, **many)] for host in hosts]
+    result = ingest.batch([host.row(runs=told) for host, told in zip(hosts, runs, strict=True)])
+    assert result.rows == 12 * 600
+    assert query("SELECT count(*) FROM sample") == [(12 * 900,)]
+    assert query("SELECT count(DISTINCT metric) FROM series") == [(600,)]
+
+
+def test_an_earlier_start_that_still_speaks_is_heard_beside_a_stranger(
+    engine: Engine, query: Query, speaker: type[Speaker]
+) -> None:
+    """Its admission is not the one that is read with the host."""
+    ingest, host = Ingest(engine), speaker()
+    newer, stranger = speaker(start="s2", now_ms=2_000_000), speaker(start="s3")
+    ingest.batch([host.birth(), host.row(runs=[host.run("load", None, one=1)])])
+    ingest.batch([newer.birth()])
+    newer.seq = host.seq = 1
+    rows = [newer.row(runs=[newer.run("load", None, one=2)]), host.row(runs=[host.run("load", None, one=3)], seq=3)]
+    result = ingest.batch([*rows, stranger.row(runs=[stranger.run("load", None, one=4)], seq=4)])
+    assert [(ack.start, ack.seq) for _, ack in result.acks] == [("s2", 3), ("s1", 3)]
+    assert result.rebirth == [("lab", "h1")]
+    assert query("SELECT value FROM sample ORDER BY value") == [(1.0,), (2.0,), (3.0,)]
