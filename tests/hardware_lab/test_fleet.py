@@ -247,7 +247,7 @@ def test_two_hundred_hosts_are_inventoried_and_every_row_is_acked(inventory: Inv
     assert daemon.await_(lambda: not any(host["online"] for host in inventory.ask("hosts")), 60)
     nics = inventory.ask("nics", "-w", "driver=virtio_net")
     assert len({nic["nic"]["key"] for nic in nics}) == 100  # every other host is of the capture with a NIC
-    assert inventory.ask("conflicts") == []
+    assert inventory.ask("conflicts", "list") == []
 
 
 def test_a_row_goes_to_the_channel_of_what_is_in_it() -> None:
