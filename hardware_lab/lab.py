@@ -16,6 +16,7 @@ from hardware_lab.command import run
 from hardware_lab.failure import LabError
 from hardware_lab.machine import Machine, Server
 from hardware_lab.place import runs
+from hardware_lab.rack import Rack
 from hardware_lab.vm import State, Vm, free_ports
 from hardware_lab.wires import Wires
 
@@ -39,6 +40,7 @@ class Lab:
         self.settings = settings
         self.folder = runs() / settings.name
         self.wires = Wires(settings.name)
+        self.rack = Rack(self.folder / "rack", self.wires)
 
     @classmethod
     def create(cls, name: str) -> "Lab":
@@ -100,6 +102,12 @@ class Lab:
         install.install(vm.guest, wheel)
         install.configure(vm.guest, {"lab": self.settings.name, "rack": "r1"}, observe=False)
 
+    def light_up(self, vm: Vm) -> None:
+        """Bring the data NICs up, each with an address of its wire: 10.77.NIC.SERVER."""
+        for at in range(len(vm.server.machine.nics)):
+            ifname = vm.ifname(at)
+            vm.guest.run(f"ip addr replace 10.77.{at}.{vm.server.number + 10}/24 dev {ifname}; ip link set {ifname} up")
+
     # -- inventory -----------------------------------------------------------------------------------------------------
 
     @property
@@ -151,6 +159,7 @@ class Lab:
         """End everything of the lab and remove its folder and its wires."""
         for vm in self.vms:
             vm.remove()
+        self.rack.stop()
         daemon.stop(self.folder, "inventory")
         self.wires.remove()
         shutil.rmtree(self.folder, ignore_errors=True)

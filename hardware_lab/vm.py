@@ -138,6 +138,19 @@ class Vm:
             self.bmc.stop()
         tpm.stop(self.folder)
 
+    def ifname(self, nic: int) -> str:
+        """What the guest calls a data NIC of the machine, "" while it has none; raises GuestError."""
+        mac = self.server.mac(nic)
+        return self.guest.run(f"grep -lx {mac} /sys/class/net/*/address | cut -d/ -f5").strip()
+
+    def plug_nvme(self) -> None:
+        """Put in the drives of a server that was started without them."""
+        with self.monitor() as monitor:
+            for at in range(len(self.server.machine.nvme)):
+                where = {"driver": "file", "filename": self.place.path(f"nvme{at}.img")}
+                monitor.run("blockdev-add", **{"driver": "raw", "node-name": f"drive{at}", "file": where})
+                monitor.run("device_add", **qemu.nvme_device(self.server, at))
+
     def monitor(self) -> Monitor:
         """A new connection to QEMU's monitor, to be closed."""
         return Monitor(self.folder / "qmp.sock")

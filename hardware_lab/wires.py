@@ -9,6 +9,7 @@ import os
 import struct
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from hardware_lab.command import run
@@ -59,22 +60,12 @@ class Wires:
         The tap goes when the last of them is closed.
         """
         handles: list[int] = []
-        failed: list[OSError] = []
-
-        def inside() -> None:
-            try:
-                _enter(self.namespace)
-                handles.extend(_open(tap, queues) for _ in range(queues))
-            except OSError as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=inside)  # a thread of its own: the namespace stays its, not ours
-        thread.start()
-        thread.join()
-        if failed:
+        try:
+            within(self.namespace, lambda: handles.extend(_open(tap, queues) for _ in range(queues)))
+        except OSError as error:
             for handle in handles:
                 os.close(handle)
-            raise LabError(f"tap {tap}: {failed[0].strerror}")
+            raise LabError(f"tap {tap}: {error.strerror}") from None
         if wire:
             bridge = self.bridge(wire)
             self.ip(f"link set {tap} master {bridge}")
@@ -102,6 +93,24 @@ def possible() -> bool:
 def tap(server: int, nic: int) -> str:
     """The tap's name: the lab's end of this NIC's cable."""
     return f"s{server}n{nic}"
+
+
+def within(namespace: str, call: Callable[[], object]) -> None:
+    """Make a call in a thread that is in the namespace; ours stays where it is. Raises what the call does."""
+    errors: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            _enter(namespace)
+            call()
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
 
 
 def _enter(namespace: str) -> None:

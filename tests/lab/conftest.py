@@ -15,6 +15,7 @@ import pytest
 from hardware_lab import image, install
 from hardware_lab.acpi import Values
 from hardware_lab.bmc import Bmc
+from hardware_lab.failure import LabError
 from hardware_lab.guest import Guest
 from hardware_lab.lab import Lab
 from hardware_lab.machine import Machine
@@ -23,11 +24,6 @@ from hardware_lab.vm import Vm
 
 WAIT_S = 180.0  # everything in an emulated guest takes its time
 READY = "ready"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one boot stay together; what takes a cold boot of its own comes last."""
-    items.sort(key=lambda item: item.get_closest_marker("lab") is not None)
 
 
 def wait_for(done: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
@@ -64,8 +60,7 @@ class Bench:
 
     def nic(self, at: int) -> str:
         """The name that the guest has for a data NIC of the machine."""
-        mac = self.vm.server.mac(at)
-        return self.guest.run(f"grep -lx {mac} /sys/class/net/*/address | cut -d/ -f5").strip()
+        return self.vm.ifname(at)
 
     def journals(self) -> list[str]:
         """How each of the agent's transactions stands, oldest first."""
@@ -91,11 +86,36 @@ class Bench:
         found = [host for host in self.lab.ask("hosts") or [] if host["hostname"] == self.vm.server.name]
         return found[0] if found else {}
 
+    def facts(self) -> list[dict[str, Any]]:
+        """All facts of the server in the inventory."""
+        found = self.lab.ask("host", self.vm.server.name)
+        facts: list[dict[str, Any]] = found["host"]["facts"]
+        return facts
+
     def apply(self, policy: str) -> None:
         """Store a policy in the inventory and give every host its document."""
         path = self.lab.folder / "policy.yaml"
         path.write_text(policy)
         self.lab.tell("policy", "apply", str(path))
+
+    def answers(self) -> bool:
+        """Whether it can be reached now."""
+        try:
+            self.guest.run("true", timeout_s=10)
+        except LabError:
+            self.guest.hang_up()
+            return False
+        return True
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        """What was last reported for each setting."""
+        found = self.lab.ask("host", self.vm.server.name)["reported"]
+        outcomes: list[dict[str, Any]] = found["outcomes"] if found else []
+        return outcomes
+
+    def host_reason(self) -> str:
+        """Why the last transaction came out as it did."""
+        return str(self.lab.ask("host", self.vm.server.name)["reported"].get("reason", ""))
 
     def events(self) -> list[str]:
         return [event["kind"] for event in self.lab.ask("events", "-n", "1000") or []]
@@ -106,7 +126,13 @@ class Bench:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A lab with one server that has the agent installed and not started, kept as a snapshot."""
+    """A lab with one server that has the agent installed and not started, kept as a snapshot.
+
+    RACKHAND_LAB=NAME takes one that an earlier run left (RACKHAND_LAB_KEEP=1) instead of building another.
+    """
+    if kept := os.environ.get("RACKHAND_LAB"):
+        yield Lab.load(kept)
+        return
     made = Lab.create(f"t{os.getpid()}")
     try:
         vm = made.add(Machine(), image.ensure())
@@ -116,7 +142,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         vm.save(READY)
         yield made
     finally:
-        made.down()
+        if not os.environ.get("RACKHAND_LAB_KEEP"):
+            made.down()
 
 
 @pytest.fixture

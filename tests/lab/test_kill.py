@@ -1,0 +1,60 @@
+"""Fifty random points of death on a real driver: the NIC is fully before or fully after, undone under systemd."""
+
+import collections
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conftest import Bench
+
+pytestmark = [pytest.mark.lab, pytest.mark.root]
+POINTS = 50
+ROUNDS = Path(__file__).with_name("kill_rounds.py")
+POLICY = """
+name: many
+nics: ["ifname={ifname}"]
+knobs:
+  rings: {{rx: 1024, tx: 1024}}
+  channels: {{combined: 2}}
+  coalesce: {{rx_usecs: 50}}
+  irq_affinity: {{placement: local}}
+  xps: {{mode: auto}}
+"""
+# What `rackhand-agent apply` hands to its transaction
+COMPILE = """
+from pathlib import Path
+from agent import local
+from agent.config import Config
+from machine.live import Live
+from wire.codec import encode
+compiled = local.compile_file(Path("/root/policy.yaml"), Config(), Live())
+Path("/root/desired.json").write_bytes(encode(local.document(compiled, "host", 60)))
+"""
+
+
+def test_killed_at_fifty_random_points(server: Bench) -> None:
+    ifname = server.nic(0)
+    server.guest.run(f"ip link set {ifname} up")
+    server.guest.run("cat > /root/policy.yaml", stdin=POLICY.format(ifname=ifname).encode())
+    server.python(COMPILE)
+    server.guest.put(ROUNDS, "/root")
+    seed = int(os.environ.get("RACKHAND_SEED", str(random.randrange(1 << 32))))  # noqa: S311
+    print(f"RACKHAND_SEED={seed}")
+    argv = f"/opt/rackhand/bin/python /root/kill_rounds.py {ifname} /root/desired.json /root/state {POINTS} {seed}"
+    said = server.guest.run(argv, timeout_s=3000)
+    first, *points = [json.loads(line) for line in said.splitlines()]
+    assert first["differs"]
+    assert first["rolled_back"]
+    ends = collections.Counter(point["end"] for point in points)
+    print(f"{first['took']:.1f} s from the journal to the end; {dict(ends)}")
+    assert len(points) == POINTS
+    for point in points:
+        right = point["is_after"] if point["end"] == "committed" else point["is_before"]
+        assert right, f"point {point['point']}, seed {seed}: {point['end']}, {point['now']}, before {first['before']}"
+    assert set(ends) <= {"reverted", "committed", "bare"}
+    assert ends["reverted"] > 0, "a point between the first write and the commit"
+    units = server.guest.run("journalctl -o cat -u 'rackhand-deadman-*' | grep -c '^Started'")
+    assert int(units) >= POINTS
