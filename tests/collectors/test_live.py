@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from collectors import load
 from collectors.registry import ALL, by_name
 from collectors.run import run
 from machine.live import Live
@@ -172,23 +170,3 @@ def test_counters_are_those_of_ip_and_irqs_are_absent(space: Space) -> None:
         assert samples["nicstats.rx_errors", name] == links[name]["rx"]["errors"]
         assert 0 <= samples["nicstats.tx_packets", name] <= links[name]["tx"]["packets"]
     assert found["irq"][:2] == ["absent", "no NIC has an interrupt of its own"]
-
-
-def test_load_lies_between_what_psutil_says_before_and_after() -> None:
-    """Cumulative counters of this host, counted on while they are read."""
-    before = psutil_counters()
-    found = {sample.metric: sample.value for sample in load.collect(Live())}
-    after = psutil_counters()
-    for metric, value in before.items():
-        assert value <= found[metric] <= after[metric], metric
-
-
-def psutil_counters() -> dict[str, float]:
-    times, stats, disks, swap = psutil.cpu_times(), psutil.cpu_stats(), psutil.disk_io_counters(), psutil.swap_memory()
-    found = {f"load.cpu_{state}_seconds": getattr(times, state) for state in ("user", "nice", "system", "softirq")}
-    found |= {"load.context_switches": stats.ctx_switches, "load.interrupts": stats.interrupts}
-    found |= {"load.swap_in_bytes": swap.sin, "load.swap_out_bytes": swap.sout}
-    if disks:
-        found |= {"load.disk_read_bytes": disks.read_bytes, "load.disk_write_bytes": disks.write_bytes}
-        found |= {"load.disk_reads": disks.read_count, "load.disk_writes": disks.write_count}
-    return found
