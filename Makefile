@@ -1,8 +1,8 @@
 # Two commands do all set-up on a fresh machine: `make up` and `make test`.
-.PHONY: up test check bench lock clean help
+.PHONY: up test check bench lab lab-test lab-soak lock clean help
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
-TEST_PACKAGES := iproute2 ethtool mosquitto nats-server postgresql kmod procps
+TEST_PACKAGES := iproute2 ethtool mosquitto nats-server postgresql kmod procps lldpd snmp
 BENCH_PACKAGES := $(TEST_PACKAGES) prometheus-node-exporter collectd-core netdata-core
 
 help: ## what there is to make
@@ -11,8 +11,9 @@ help: ## what there is to make
 up: .venv/.run ## inventory and watch this host: broker, SQL, agent; prints one screen
 	@$(BIN)/rackhand up $(ARGS)
 
-test: .venv/.dev ## install what the tests need, check the code, run every test
+test: .venv/.dev ## install what the tests need, check the code, run every test, those in the lab too
 	@.ci/packages $(TEST_PACKAGES)
+	@$(BIN)/rackhand-lab setup
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -27,8 +28,15 @@ bench: .venv/.dev ## ratios measured in this run, beside the peer or the raw cei
 	@.ci/packages $(BENCH_PACKAGES)
 	@$(BIN)/python -m bench $(ARGS)
 
+lab: .venv/.lab ## what the lab needs: packages, kernel, guest image; two minutes, once per machine
+	@$(BIN)/rackhand-lab setup
+
+lab-test: .venv/.dev lab ## the tests in virtual machines alone
+	@$(BIN)/python -m pytest -m lab $(ARGS)
+
 lock: .venv/.dev ## make requirements/*.txt anew from pyproject.toml
 	@cd requirements && for t in "build.in -o build.txt" "../pyproject.toml -o server.txt" "../pyproject.toml --extra inventory -o run.txt" \
+	  "../pyproject.toml --extra lab -o lab.txt" \
 	  "../pyproject.toml --all-extras --group ../pyproject.toml:dev -o dev.txt"; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $$t; done
 
@@ -42,6 +50,11 @@ clean: ## forget the virtual environment and what the tools cached
 	@echo "installing rackhand into .venv" >&2
 	@$(PIP) --require-hashes -r requirements/run.txt -r requirements/build.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.lab: requirements/lab.txt .venv/.run
+	@echo "installing the lab into .venv" >&2
+	@$(PIP) --require-hashes -r requirements/lab.txt
 	@touch $@
 
 .venv/.dev: requirements/dev.txt .venv/.run

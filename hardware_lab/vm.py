@@ -33,6 +33,7 @@ class State(msgspec.Struct, kw_only=True):
     accelerator: list[str]
     ssh: int  # ports on 127.0.0.1
     broker: int
+    nvme: bool = True  # whether its drives are in when it is switched on
 
 
 class Vm:
@@ -52,7 +53,7 @@ class Vm:
         """Empty disks, a TPM, the sensors' values: a new server, not started."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)
-        (folder / "state.json").write_bytes(msgspec.json.encode(state))
+        _keep(folder, state)
         machine = state.server.machine
         if machine.bmc:
             bmc.prepare(state.server, folder)
@@ -86,6 +87,8 @@ class Vm:
         An emulated guest whose host was too busy while it measured its timers can hang at boot: it is tried once more.
         """
         started = time.monotonic()
+        self.state.nvme = nvme
+        _keep(self.folder, self.state)
         for last in (False, True):
             (self.folder / "serial.log").unlink(missing_ok=True)
             self._launch(nvme=nvme)
@@ -121,6 +124,8 @@ class Vm:
         """Be as at the snapshot, whatever has happened since; returns when SSH answers, the seconds it took."""
         started = time.monotonic()
         self.stop()
+        if self.bmc:
+            self.bmc.renew()
         self._launch("-loadvm", tag, nvme=False)
         self._until(self._answers, RESTORE_S, "was not restored")
         self.guest.run(f"date -s @{time.time():.3f} >/dev/null")  # its clock stood still
@@ -207,7 +212,12 @@ class Vm:
 
 def power_on(folder: Path) -> None:
     """What the BMC's power button does: start the server in this folder, and do not wait for its boot."""
-    Vm.load(folder).start(wait=False)
+    vm = Vm.load(folder)
+    vm.start(nvme=vm.state.nvme, wait=False)
+
+
+def _keep(folder: Path, state: State) -> None:
+    (folder / "state.json").write_bytes(msgspec.json.encode(state))
 
 
 def _sparse(path: Path, size_mib: int) -> None:
