@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from collectors import cpu, dmi, ethtool, hwmon, irq, load, memory, nic, nicstats, numa, pci, queues, softnet
+from collectors import cpu, dimm, dmi, ethtool, hwmon, irq, load, memory, nic, nicstats, numa, pci, queues, softnet
 from machine import Machine
 from wire.facts import Fact
 from wire.report import Event, Sample
@@ -37,6 +37,7 @@ ALL: tuple[Collector, ...] = (
     cpu,
     numa,
     memory,
+    dimm,
     nic,
     ethtool,
     nicstats,

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from machine import MachineError, NotPresentError, Reply, nla
+from machine import MachineError, NotPresentError, Reply, nla, smbios
 from machine.disguise import Disguise
 from machine.tape import Body, Call, Tape
 
@@ -56,7 +56,8 @@ _MULTIPATH, _VIA = 9, 18
 
 
 def redact(tape: Tape, salt: bytes = b"") -> Tape:
-    """The tape with stand-ins for MACs, serial numbers, UUIDs, host names and IP addresses; opaque files go."""
+    """The tape with stand-ins for MACs, serial numbers, UUIDs, host names and IP addresses; opaque files go,
+    of an SMBIOS table the memory devices stay."""
     redaction = _Redaction(tape, Disguise(salt or os.urandom(16)))
     return {redaction.call(call): redaction.body(call, tape[call]) for call in tape}
 
@@ -87,8 +88,18 @@ class _Redaction:
                 return [Reply(reply.kind, self.rtnl(reply.kind, reply.payload)) for reply in body]
             return [Reply(reply.kind, self.binary(reply.payload)) for reply in body]
         if call[0] == "file" and _LEFT_OUT.fullmatch(call[1]):
-            return NotPresentError(f"{call[1]}: left out of a redacted capture")
+            return self.opaque(call[1], body)
         return self.content(call, body)
+
+    def opaque(self, path: str, body: bytes) -> Body:
+        """The memory devices of an SMBIOS table, nothing of any other file and of a table that cannot be read."""
+        left_out = NotPresentError(f"{path}: left out of a redacted capture")
+        if path != smbios.TABLE:
+            return left_out
+        try:
+            return smbios.memory_only(body, self.disguise.word)
+        except MachineError:
+            return left_out
 
     def content(self, call: Call, body: bytes) -> bytes:
         try:

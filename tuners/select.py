@@ -4,26 +4,14 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args
 
 import msgspec
 
 from tuners.hostfacts import HostFacts
-from wire.facts import Cpu, Dmi, Ethtool, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet
+from wire.facts import Ethtool, Fact, Nic
 
-KINDS: dict[str, type[msgspec.Struct]] = {
-    "cpu": Cpu,
-    "dmi": Dmi,
-    "ethtool": Ethtool,
-    "hwmon": Hwmon,
-    "irq": Irq,
-    "memory": Memory,
-    "nic": Nic,
-    "numa": Numa,
-    "pci": Pci,
-    "queues": Queues,
-    "softnet": Softnet,
-}
+KINDS: dict[str, type[msgspec.Struct]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Fact)}
 FIELDS = {kind: frozenset(struct.__struct_fields__) for kind, struct in KINDS.items()}
 MAX_LENGTH = 500
 OF_A_NIC = ("nic", "ethtool")  # bare names in a NIC's condition are fields of these, in this order

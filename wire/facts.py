@@ -78,6 +78,24 @@ class Memory(msgspec.Struct, kw_only=True, omit_defaults=True, tag="memory", tag
     hugepages: dict[str, int] = {}  # "node0/2048kB" -> nr_hugepages
 
 
+class Dimm(msgspec.Struct, kw_only=True, omit_defaults=True, tag="dimm", tag_field="kind"):
+    """One memory slot, full or empty: a memory device of SMBIOS (type 17, 7.18). Placeholder texts are left out."""
+
+    key: str  # its locator; bank and locator where several slots have the same; unique on the host
+    locator: str = ""  # device locator: "DIMM_A1"
+    bank: str = ""  # bank locator: "P0_Node0_Channel0_Dimm0"
+    populated: bool = False  # size is not 0
+    size_mib: int | None = None  # None for an empty slot
+    type: str = ""  # 7.18.2: "DDR4", "DDR5", ...; "0x7f" for a code that is not in the table
+    form_factor: str = ""  # 7.18.1: "DIMM", "SODIMM", ...
+    speed_mts: int | None = None  # what it is able to do
+    configured_mts: int | None = None  # what it runs at
+    vendor: str = ""  # as it is written there, be it a hexadecimal JEDEC number
+    part: str = ""
+    serial: str = ""
+    ranks: int | None = None
+
+
 class Nic(msgspec.Struct, kw_only=True, omit_defaults=True, tag="nic", tag_field="kind"):
     """One network interface. `key`: permanent MAC (else MAC) if it has hardware, else its name; unique on the host."""
 
@@ -218,6 +236,6 @@ class Hwmon(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hwmon", tag_f
     alarm: bool = False  # *_alarm
 
 
-Fact = Dmi | Cpu | Numa | Memory | Nic | Ethtool | Irq | Queues | Softnet | Pci | Hwmon
+Fact = Dmi | Cpu | Numa | Memory | Dimm | Nic | Ethtool | Irq | Queues | Softnet | Pci | Hwmon
 
 FACT: "msgspec.json.Decoder[Fact]" = msgspec.json.Decoder(Fact)

@@ -1,0 +1,141 @@
+"""EDAC's counts by slot: controllers, modules and ranks, and labels as drivers and label tables spell them."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from collectors import dimm
+from collectors.dimm import Place, join_labels, parse_dimms, unique_keys
+from machine import smbios
+from machine.live import Live
+from wire.facts import Dimm
+from wire.report import Sample
+
+EDAC = "sys/devices/system/edac/mc"
+X9DBL = "u-root-smbios/SuperMicro-X9DBL.bin"  # P1-DIMM1A, P1-DIMM1B, ... P2-DIMM1F
+R630 = "go-smbios/Dell-PowerEdge-R630-Dual-Xeon.dmi"  # A1 ... A12, B1 ... B12
+
+
+def dump(data: Path, name: str) -> bytes:
+    """A real table; one of `dmidecode --dump-bin` begins with 32 bytes of entry point."""
+    return (data / "dmi-lshw-lspci" / name).read_bytes()[32 if name.endswith(".bin") else 0 :]
+
+
+@pytest.fixture
+def server(data: Path, tmp_path: Path) -> Path:
+    """A root with a real board's table and nothing of EDAC."""
+    write(tmp_path, {smbios.TABLE: dump(data, X9DBL)})
+    return tmp_path
+
+
+def write(root: Path, files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        path = root / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def edac(root: Path, modules: Iterable[tuple[str, str, int, int]]) -> None:
+    """EDAC's files: place, label, corrected, uncorrected."""
+    for place, label, corrected, uncorrected in modules:
+        files = {"dimm_label": label, "dimm_ce_count": f"{corrected}", "dimm_ue_count": f"{uncorrected}"}
+        write(root, {f"{EDAC}/{place}/{name}": f"{text}\n" for name, text in files.items()})
+
+
+def counted(root: Path) -> dict[tuple[str, str], float]:
+    samples = [item for item in dimm.collect(Live(str(root))) if isinstance(item, Sample)]
+    found = {(item.metric.removeprefix("dimm."), item.key): item.value for item in samples}
+    assert len(found) == len(samples)
+    return found
+
+
+def test_errors_are_counted_for_the_slot_whose_label_edac_has(server: Path) -> None:
+    edac(
+        server,
+        [
+            ("mc0/dimm0", "P1-DIMM1A", 3, 0),
+            ("mc1/dimm0", "P0_Node0_Channel1_Dimm0 P1-DIMM1B", 0, 1),
+            ("mc1/dimm7", "P9", 2, 0),
+        ],
+    )
+    assert counted(server) == {
+        ("corrected_errors", "P1-DIMM1A"): 3,
+        ("uncorrected_errors", "P1-DIMM1A"): 0,
+        ("corrected_errors", "P1-DIMM1B"): 0,
+        ("uncorrected_errors", "P1-DIMM1B"): 1,
+        ("corrected_errors", "P9"): 2,
+        ("uncorrected_errors", "P9"): 0,
+    }
+
+
+def test_ranks_of_one_module_are_added_up_and_what_no_module_had_is_the_controllers(server: Path) -> None:
+    edac(server, [("mc0/rank0", "P1-DIMM1A", 3, 1), ("mc0/rank1", "P1-DIMM1A", 4, 0)])
+    write(server, {f"{EDAC}/mc0/ce_noinfo_count": "5\n", f"{EDAC}/mc0/ue_noinfo_count": "6\n"})
+    assert counted(server) == {
+        ("corrected_errors", "mc0"): 5,
+        ("uncorrected_errors", "mc0"): 6,
+        ("corrected_errors", "P1-DIMM1A"): 7,
+        ("uncorrected_errors", "P1-DIMM1A"): 1,
+    }
+
+
+def test_only_controllers_and_modules_count_and_nonsense_costs_its_own_field(server: Path) -> None:
+    edac(server, [("mc0/dimm0", "P1-DIMM1A", 3, 1), ("mc0/dimm_is_fake", "X", 9, 9), ("mc_fake/dimm0", "Y", 9, 9)])
+    write(server, {f"{EDAC}/mc0/dimm0/dimm_ue_count": "(null)\n", f"{EDAC}/mc0/csrow0/ce_count": "9\n"})
+    assert counted(server) == {("corrected_errors", "P1-DIMM1A"): 3}
+
+
+def test_the_controllers_of_node_exporters_fixture_count_what_they_could_not_place(exporter: Live) -> None:
+    found = [item for item in dimm.collect(exporter) if isinstance(item, Sample)]
+    assert found == [Sample("dimm.corrected_errors", "mc0", 2), Sample("dimm.uncorrected_errors", "mc0", 6)]
+
+
+def test_errors_are_counted_without_a_table_too(tmp_path: Path) -> None:
+    edac(tmp_path, [("mc0/dimm0", "", 1, 0)])
+    assert counted(tmp_path) == {("corrected_errors", "mc0/dimm0"): 1, ("uncorrected_errors", "mc0/dimm0"): 0}
+
+
+def slots(*places: str) -> list[Dimm]:
+    split = [place.rpartition("|") for place in places]
+    pairs = [(bank, locator) for bank, _, locator in split]
+    return [
+        Dimm(key=key, locator=place[1], bank=place[0]) for key, place in zip(unique_keys(pairs), pairs, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "key"),
+    [
+        *[("DIMM_A1", "A1"), ("A1", "A1"), ("dimm-a1", "A1"), ("DIMM A11", "A11"), ("A12", "A12")],
+        *[("CPU 1 DIMM 1", "CPU 1 DIMM 1"), ("CPU 2 DIMM 1", "CPU 2 DIMM 1"), ("DIMM 1", "DIMM 1")],
+        *[("CPU_SrcID#0_MC#0_Chan#1_DIMM#0", "CPU_SrcID#0_MC#0_Chan#1_DIMM#0"), ("", "mc0/dimm3")],
+    ],
+)
+def test_a_label_is_joined_to_the_slot_that_alone_bears_it(label: str, key: str) -> None:
+    place = Place("mc0", "dimm3", label)
+    assert join_labels([place], slots("A1", "A11", "CPU 1|DIMM 1", "CPU 2|DIMM 1")) == {place: key}
+
+
+def test_a_label_of_two_controllers_is_joined_to_no_slot() -> None:
+    places = [Place("mc0", "dimm0", "A1"), Place("mc1", "dimm0", "A1"), Place("mc1", "dimm1", "A2")]
+    assert list(join_labels(places, slots("A1", "A2")).values()) == ["mc0/A1", "mc1/A1", "A2"]
+
+
+def test_the_labels_that_rasdaemon_knows_of_a_real_machine_are_joined_to_its_slots(data: Path) -> None:
+    known = (data / "ras/rasdaemon/dell").read_text()
+    (section,) = [part for part in re.split(r"\n\s*Product: ", known) if "PowerEdge R630" in part.split("\n")[0]]
+    labels = re.findall(r"(\w+):\s*\d\.\d\.\d;", section)
+    assert len(labels) >= 12
+    dimms = parse_dimms(dump(data, R630))
+    places = [Place("mc0", f"dimm{at}", label) for at, label in enumerate(labels)]
+    joined = join_labels(places, dimms)
+    assert {joined[place] for place in places} <= {one.key for one in dimms}
+    assert all(place.label.removeprefix("DIMM_") == joined[place] for place in places)
+
+
+def test_the_labels_that_the_firmwares_own_driver_makes_are_joined(data: Path) -> None:
+    dimms = parse_dimms(dump(data, X9DBL))
+    places = [Place("mc0", f"dimm{at}", f"{one.bank} {one.locator}") for at, one in enumerate(dimms)]
+    assert list(join_labels(places, dimms).values()) == [one.key for one in dimms]
