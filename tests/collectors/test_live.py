@@ -38,7 +38,10 @@ print(json.dumps({name: [r.status, r.reason, [json.loads(msgspec.json.encode(f))
 def test_every_collector_is_sane_or_absent_here() -> None:
     machine = Live()
     results = {collector.NAME: run(collector, machine, 1) for collector in ALL}
-    assert {name: r.reason for name, r in results.items() if r.status not in (Status.OK, Status.ABSENT)} == {}
+    failed = {name: r.reason for name, r in results.items() if r.status not in (Status.OK, Status.ABSENT)}
+    if os.geteuid() != 0 and failed.get("dimm", "").startswith("DeniedError: "):
+        del failed["dimm"]  # only root reads SMBIOS tables
+    assert failed == {}
     facts = [fact for result in results.values() for fact in result.facts]
     (system,) = [fact for fact in facts if isinstance(fact, Dmi)]
     (cpus,) = [fact for fact in facts if isinstance(fact, Cpu)]

@@ -1,6 +1,7 @@
 """The table of collectors, its README, and a run that never raises."""
 
 import importlib
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -63,7 +64,8 @@ def test_a_cycle_over_this_machine_yields_wire_structs_with_unique_keys() -> Non
     metrics: set[tuple[str, str]] = set()
     for collector in ALL:
         result = run(collector, machine, 1)
-        assert result.status in (Status.OK, Status.ABSENT), result.reason
+        denied = os.geteuid() != 0 and result.reason.startswith("DeniedError: ")
+        assert result.status in (Status.OK, Status.ABSENT) or denied, result.reason
         for fact in result.facts:
             assert isinstance(fact, FACTS)
             assert (type(fact), fact.key) not in seen
