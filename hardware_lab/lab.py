@@ -117,6 +117,8 @@ class Lab:
 
     def start_inventory(self) -> None:
         """Broker, ingest and API of the lab; returns when the API answers. Raises LabError."""
+        if daemon.find(self.folder, "inventory"):
+            raise LabError(f"the inventory of lab {self.settings.name!r} runs already")
         ports = ["--port", str(self.settings.broker), "--api-port", str(self.settings.api)]
         state = self.folder / "inventory"
         argv = [str(BIN / "rackhand"), "up", "--no-agent", "--state", str(state), *ports]

@@ -170,6 +170,17 @@ def _unsupported(op: Op, error: MachineError) -> str:
     return ""
 
 
+def _ignored(writer: Writer, op: Op, error: MachineError, nic: Nic | None) -> str:
+    """Why a driver that took a request and left everything as it was does not do that; "" when it is a failure."""
+    if not isinstance(error, TakenError) or not isinstance(op, EthtoolSet):
+        return ""
+    try:
+        same = _holds(writer, _bound(writer, inverse(op), nic))
+    except MachineError:
+        return ""
+    return "the driver takes the request and leaves everything as it was" if same else ""
+
+
 _IRQ_ERRORS = {
     errno.EIO: "the kernel manages this interrupt itself",
     errno.EPERM: "the kernel manages this interrupt itself",
@@ -187,7 +198,7 @@ def apply_change(writer: Writer, change: Change, nics: Nics) -> Made:
             raise StaleError("somebody else changed the value after it was read")
         ensure(writer, change.op, nic)
     except MachineError as error:
-        if why := _unsupported(change.op, error):
+        if why := _unsupported(change.op, error) or _ignored(writer, change.op, error, nic):
             return Made(change, OutcomeStatus.UNSUPPORTED, why)
         return Made(change, OutcomeStatus.FAILED, f"{change.target}: {error}", isinstance(error, StaleError))
     return Made(change, OutcomeStatus.APPLIED)

@@ -1,5 +1,6 @@
 """The engine on real interfaces: it looks before it writes, reads back after, and undoes what it made."""
 
+import contextlib
 import errno
 import subprocess
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from machine import DeniedError, MachineError
+from machine import DeniedError, MachineError, Writer
 from machine.change import LiveWriter
 from tests.agent.space import NIC, WANTED, Space
 from tuners import engine, planner
@@ -286,3 +287,23 @@ def test_an_interrupt_number_that_is_anothers_now_is_not_touched(tmp_path: Path)
 def test_the_tests_leave_this_machine_alone() -> None:
     names = subprocess.run(["ip", "-br", "link"], check=True, capture_output=True, text=True).stdout
     assert " va@" not in names
+
+
+class Deaf(LiveWriter):
+    """A driver that takes ethtool requests and does nothing: virtio_net without notification coalescing does so."""
+
+    def ethtool_set(self, ifindex: int, message: str, values: Values) -> None:
+        pass
+
+
+def test_a_request_that_the_driver_takes_and_ignores_is_unsupported(space: Space) -> None:
+    facts = space.facts()
+    change = set_change(space.ifindex(), "channels", {"rx": 4}, {"rx": 2})
+
+    def attempt(_writer: Writer) -> list[Made]:
+        with contextlib.closing(Deaf()) as deaf:
+            return engine.apply(deaf, [change], facts.nics)
+
+    (made,) = space.run(attempt)
+    assert made.status is UNSUPPORTED
+    assert made.reason == "the driver takes the request and leaves everything as it was"

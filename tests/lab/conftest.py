@@ -157,6 +157,7 @@ def server(lab: Lab) -> Bench:
 @pytest.fixture
 def loop(server: Bench) -> Iterator[Bench]:
     """The same with an empty inventory, and its agent running and known there with its NICs."""
+    server.lab.stop_inventory(forget=True)
     server.lab.start_inventory()
     try:
         server.start_agent()
