@@ -1,14 +1,15 @@
-"""Run every benchmark, or those named: `python -m bench [footprint] [ingest] [listing]`."""
+"""Run every benchmark, or those named: `python -m bench [footprint] [ingest] [listing] [lab]`."""
 
 import sys
 from collections.abc import Callable
 
-from bench import footprint, ingest, listing
+from bench import footprint, ingest, lab, listing
 
 ALL: dict[str, Callable[[], None]] = {
     "footprint": footprint.main,
     "ingest": ingest.main,
     "listing": listing.main,
+    "lab": lab.main,
 }
 
 

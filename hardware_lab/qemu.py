@@ -14,6 +14,7 @@ BROKER = ("10.0.2.100", 1883)  # where the guest finds the broker
 SSH_PORT, GUEST = 22, "10.0.2.15"
 MANAGEMENT_SLOT = 3  # image_files: 10-mgmt.link
 FIRST_NIC_SLOT, FIRST_NVME_SLOT, SPARE_SLOT = 10, 40, 60
+MONITORS = ("qmp.sock", "qmp-bmc.sock", "qmp-watch.sock")
 TCG = ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "EPYC")
 _DRIVERS = {"igb": "igb", "virtio-net": "virtio-net-pci", "e1000e": "e1000e"}
 KVM = ("-accel", "kvm", "-cpu", "host")
@@ -108,10 +109,10 @@ def _boot(server: Server, place: Place, image: Image) -> list[str]:
 
 
 def _sockets(place: Place) -> list[str]:
-    """Serial console and two monitors: the lab's and the BMC's."""
+    """Serial console and a monitor each, as one talks to one only, for the lab, the BMC, and what watches a fault."""
     serial = f"socket,id=serial,path={place.path('serial.sock')},server=on,wait=off,logfile={place.path('serial.log')}"
     words = ["-chardev", serial, "-serial", "chardev:serial"]
-    for name in ("qmp.sock", "qmp-bmc.sock"):
+    for name in MONITORS:
         words += ["-qmp", f"unix:{place.path(name)},server=on,wait=off"]
     return words
 

@@ -156,16 +156,16 @@ class Vm:
                 monitor.run("blockdev-add", **{"driver": "raw", "node-name": f"drive{at}", "file": where})
                 monitor.run("device_add", **qemu.nvme_device(self.server, at))
 
-    def monitor(self) -> Monitor:
-        """A new connection to QEMU's monitor, to be closed."""
-        return Monitor(self.folder / "qmp.sock")
+    def monitor(self, name: str = "qmp.sock") -> Monitor:
+        """A connection to one of QEMU's monitors, to be closed soon: each talks to one at a time."""
+        return Monitor(self.folder / name)
 
     # -- how -----------------------------------------------------------------------------------------------------------
 
     def _launch(self, *more: str, nvme: bool) -> None:
         if self.on:
             raise LabError(f"{self.server.name} runs already")
-        for name in ("qmp.sock", "qmp-bmc.sock", "serial.sock", "ssh.sock", "qemu.log"):
+        for name in (*qemu.MONITORS, "serial.sock", "ssh.sock", "qemu.log"):
             (self.folder / name).unlink(missing_ok=True)
         if self.server.machine.tpm:
             tpm.start(self.folder)

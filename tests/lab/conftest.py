@@ -109,8 +109,8 @@ class Bench:
 
     def outcomes(self) -> list[dict[str, Any]]:
         """What was last reported for each setting."""
-        found = self.lab.ask("host", self.vm.server.name)["reported"]
-        outcomes: list[dict[str, Any]] = found["outcomes"] if found else []
+        found = self.lab.ask("host", self.vm.server.name)["reported"] or {}
+        outcomes: list[dict[str, Any]] = found.get("outcomes", [])
         return outcomes
 
     def host_reason(self) -> str:

@@ -57,4 +57,4 @@ def test_killed_at_fifty_random_points(server: Bench) -> None:
     assert set(ends) <= {"reverted", "committed", "bare"}
     assert ends["reverted"] > 0, "a point between the first write and the commit"
     units = server.guest.run("journalctl -o cat -u 'rackhand-deadman-*' | grep -c '^Started'")
-    assert int(units) >= POINTS
+    assert int(units) >= POINTS - ends["bare"]  # some die before they arm it
