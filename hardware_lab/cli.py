@@ -1,6 +1,7 @@
 """`rackhand-lab`: servers, a PDU and a switch on this machine alone, to try things on and to break."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from hardware_lab import accelerator, image, install, packages, wires
 from hardware_lab.failure import LabError
 from hardware_lab.lab import Lab, side_by_side
 from hardware_lab.machine import Machine, read_machine
+from hardware_lab.place import OURS
 from hardware_lab.vm import Vm
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, add_completion=True, pretty_exceptions_enable=False)
@@ -194,18 +196,39 @@ def fault(
 
 
 @app.command()
-def fleet(
-    hosts: Annotated[int, typer.Option(min=1, help="Simulated agents.")] = 100,
+def fleet(  # noqa: PLR0917 - options of a command line
+    hosts: Annotated[int, typer.Option(min=1, max=20_000, help="Simulated agents.")] = 100,
     broker: Annotated[str, typer.Option(help="HOST:PORT; without it, the lab's.")] = "",
-    minutes: Annotated[float, typer.Option(min=0.01, max=1440, help="How long.")] = 1.0,
-    capture: Annotated[list[Path] | None, typer.Option(help="Recorded machines to replay.")] = None,
+    minutes: Annotated[float, typer.Option(help="How long at most.")] = 5.0,
+    reports: Annotated[int, typer.Option(help="Rows per host after which it is done; 0 for no end.")] = 0,
+    capture: Annotated[list[Path] | None, typer.Option(help="Recorded machines (`rackhand-agent capture`).")] = None,
+    per_s: Annotated[float, typer.Option(help="Connects and messages a second, of all hosts.")] = 1000.0,
+    speed: Annotated[float, typer.Option(help="The collectors' intervals are divided by it.")] = 1.0,
+    first: Annotated[int, typer.Option(help="Number of the first host: fleets beside each other differ in it.")] = 1,
     lab: LabName = "lab",
 ) -> None:
     """Simulated agents that replay recorded machines over real MQTT; bounded in time, count and rate."""
-    from hardware_lab.fleet import run_fleet  # noqa: PLC0415
+    from hardware_lab.fleet import Fleet  # noqa: PLC0415 - the collectors come with it
+    from hardware_lab.fleet_plan import Options  # noqa: PLC0415
 
     address = broker or f"127.0.0.1:{Lab.load(lab).settings.broker}"
-    run_fleet(hosts, address, minutes, capture or [])
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise LabError(f"--broker {broker!r} is not HOST:PORT")
+    options = Options(
+        host=host,
+        port=int(port),
+        captures=capture or sorted((OURS / "recordings").glob("server*.txt")),
+        hosts=hosts,
+        minutes=minutes,
+        reports=reports,
+        per_s=per_s,
+        speed=speed,
+        first=first,
+    )
+    made = Fleet(options, _say)
+    signal.signal(signal.SIGINT, lambda *_: made.stop())
+    sys.stdout.write(f"{made.run().line}\n")
 
 
 @app.command()

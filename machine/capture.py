@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Recording:
 
     def dump(self, *, redact: bool = True) -> str:
         """The capture's text; redacted it names no MAC, serial number, UUID, host name or IP address of the machine."""
-        return format_tape(redacted(self.tape) if redact else self.tape)
+        return format_tape(_without_others_ids(redacted(self.tape) if redact else self.tape))
 
     def _keep(self, call: Call, ask: Callable[[], Any], body: Callable[[Any], Body]) -> Any:
         try:
@@ -209,3 +209,39 @@ def _json(value: Any) -> bytes:
 
 def _without_padding(reply: bytes) -> bytes:
     return reply.rstrip(b"\0")
+
+
+def _without_others_ids(tape: Tape) -> Tape:
+    """The tape with no more of pci.ids than the lines about devices that are on it: the whole is over a megabyte."""
+    ids: dict[str, dict[str, str]] = {}
+    for (kind, path), body in ((call[:2], body) for call, body in tape.items()):
+        folder, _, name = path.rpartition("/")
+        if kind == "file" and name in ("vendor", "device") and "/pci" in folder and isinstance(body, bytes):
+            ids.setdefault(folder, {})[name] = body.decode(errors="replace").strip().removeprefix("0x")
+    known = {(found.get("vendor", ""), found.get("device", "")) for found in ids.values()}
+    return {
+        call: pci_ids(body.decode(errors="replace"), known).encode()
+        if call[0] == "file" and call[1].endswith("/pci.ids") and isinstance(body, bytes)
+        else body
+        for call, body in tape.items()
+    }
+
+
+def pci_ids(text: str, known: Collection[tuple[str, str]]) -> str:
+    """The lines of pci.ids about these vendors and devices (hexadecimal ids), subsystems included."""
+    vendors = {vendor for vendor, _ in known}
+    kept: list[str] = []
+    vendor, wanted = "", False
+    for line in text.splitlines():
+        if line.startswith("C "):
+            break  # device classes
+        if line.startswith("#"):
+            continue
+        if not line.startswith("\t"):
+            vendor = line[:4]
+            wanted = vendor in vendors
+        elif not line.startswith("\t\t"):
+            wanted = (vendor, line[1:5]) in known
+        if wanted:
+            kept.append(line)
+    return "\n".join(kept) + "\n"

@@ -27,7 +27,9 @@ from wire.report import BIRTH, REPORT, SAMPLE, Ack, Fingerprint, Report, Sample
 from wire.topics import Channel
 
 BIN = Path(sys.executable).parent
-CAPTURES = sorted((Path(__file__).parents[1] / "captures").glob("*.txt"))
+CAPTURES = [
+    Path(__file__).parents[1] / "captures" / f"{name}.txt" for name in ("firecracker-virtio", "namespace-veth-bridge")
+]
 VIRTIO = next(path for path in CAPTURES if path.stem == "firecracker-virtio")
 
 

@@ -30,7 +30,7 @@ from machine import (
     rtnl,
     tape,
 )
-from machine.capture import Captured, Recording
+from machine.capture import Captured, Recording, pci_ids
 from machine.disguise import Disguise
 from machine.live import Live
 from machine.redact import redact
@@ -358,3 +358,44 @@ def test_ipv6_stand_ins_keep_their_length(address: Any) -> None:
     disguised = Disguise(b"salt").ip_text(text)
     assert len(disguised) == len(text) or "." in disguised
     assert Disguise(b"salt").ip_text(text) == disguised
+
+
+IDS = """# a comment
+8086  Intel Corporation
+\t10c9  82576 Gigabit Network Connection
+\t\t8086 a01c  Gigabit ET Dual Port Server Adapter
+\t10ca  82576 Gigabit Network Connection VF
+# another comment
+\t10d3  82574L Gigabit Network Connection
+15b3  Mellanox Technologies
+\t1017  MT27800 Family [ConnectX-5]
+C 02  Network controller
+\t00  Ethernet controller
+"""
+
+
+def test_a_capture_has_the_pci_names_of_its_own_devices_only() -> None:
+    assert pci_ids(IDS, {("8086", "10c9"), ("8086", "10d3"), ("1af4", "1041")}).splitlines() == [
+        "8086  Intel Corporation",
+        "\t10c9  82576 Gigabit Network Connection",
+        "\t\t8086 a01c  Gigabit ET Dual Port Server Adapter",
+        "\t10d3  82574L Gigabit Network Connection",
+    ]
+
+
+def test_a_dump_cuts_pci_ids(tmp_path: Path) -> None:
+    device = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x15b3\n")
+    (device / "device").write_text("0x1017\n")
+    (tmp_path / "usr/share/misc").mkdir(parents=True)
+    (tmp_path / "usr/share/misc/pci.ids").write_text(IDS)
+    recording = Recording(Live(str(tmp_path)))
+    for name in ("vendor", "device"):
+        recording.read(f"/sys/bus/pci/devices/0000:01:00.0/{name}")
+    assert recording.read("/usr/share/misc/pci.ids") == IDS.strip()
+    again = Captured(recording.dump())
+    assert again.read("/usr/share/misc/pci.ids").splitlines() == [
+        "15b3  Mellanox Technologies",
+        "\t1017  MT27800 Family [ConnectX-5]",
+    ]
