@@ -96,20 +96,28 @@ def hostname(machine: Machine) -> str:
 
 
 def _permanent_macs(machine: Machine) -> list[str]:
-    """Permanent MACs of the interfaces that stand on a device, sorted."""
+    """Permanent MACs of the interfaces that stand on a device, sorted.
+
+    Virtual functions are left out: their drivers make MACs up anew, and a virtual machine shows one as its own.
+    """
     from machine.rtnl import read_links  # noqa: PLC0415 - identity is also read where there is no netlink
 
     try:
         links = read_links(machine)
     except MachineError:
         return []
-    devices = (link for link in links if link.perm_mac and _is_device(machine, link.ifname))
+    devices = (link for link in links if link.perm_mac and _is_own_device(machine, link.ifname))
     return sorted({link.perm_mac for link in devices})
 
 
-def _is_device(machine: Machine, ifname: str) -> bool:
+def _is_own_device(machine: Machine, ifname: str) -> bool:
+    device = f"/sys/class/net/{ifname}/device"
+    return _is_link(machine, device) and not _is_link(machine, f"{device}/physfn")
+
+
+def _is_link(machine: Machine, path: str) -> bool:
     try:
-        return bool(machine.target(f"/sys/class/net/{ifname}/device"))
+        return bool(machine.target(path))
     except MachineError:
         return False
 

@@ -38,7 +38,11 @@ def read_ports(machine: Machine) -> list[Port]:
         raise NotPresentError(f"no interface in {NET}")
     devices = [sysfs.resolve(machine, f"{NET}/{link.ifname}/device") for link in links]
     addresses = [next(reversed(sysfs.pci_addresses(device)), "") for device in devices]
-    keys = parse_keys(links, devices, addresses)
+    places = [
+        address if device and sysfs.link_name(machine, f"{NET}/{link.ifname}/device/physfn") else ""
+        for link, device, address in zip(links, devices, addresses, strict=True)
+    ]
+    keys = parse_keys(links, devices, addresses, places)
     return sorted(map(Port, keys, links, devices, addresses), key=lambda port: port.link.ifindex)
 
 
@@ -86,17 +90,22 @@ def parse_flags(text: str) -> int:
     return int(digits, 16) if digits and all(digit in "0123456789abcdef" for digit in digits) else 0
 
 
-def parse_keys(links: list[Link], devices: list[str], addresses: list[str]) -> list[str]:
+def parse_keys(links: list[Link], devices: list[str], addresses: list[str], places: list[str]) -> list[str]:
     """One key per link: the permanent MAC (else the MAC) of hardware, else the name.
 
-    Hardware that shares a MAC with other hardware has its PCI address (else its name) behind an "@".
+    A virtual function is named by its PCI address, given in `places`: drivers make up its MACs, the permanent one too.
+    Hardware that shares that name with other hardware has its PCI address (else its name) behind an "@".
     """
-    macs = [_mac(link) if device else "" for link, device in zip(links, devices, strict=True)]
-    count = Counter(macs)
-    rows = zip(macs, links, addresses, strict=True)
+    names = [
+        place or (_mac(link) if device else "") for link, device, place in zip(links, devices, places, strict=True)
+    ]
+    count = Counter(names)
+    rows = zip(names, links, addresses, strict=True)
     return [
-        f"{mac}@{address or link.ifname}" if mac and count[mac] > 1 else mac or link.ifname
-        for mac, link, address in rows
+        f"{name}@{address if address not in ('', name) else link.ifname}"
+        if name and count[name] > 1
+        else name or link.ifname
+        for name, link, address in rows
     ]
 
 

@@ -97,7 +97,10 @@ class Dimm(msgspec.Struct, kw_only=True, omit_defaults=True, tag="dimm", tag_fie
 
 
 class Nic(msgspec.Struct, kw_only=True, omit_defaults=True, tag="nic", tag_field="kind"):
-    """One network interface. `key`: permanent MAC (else MAC) if it has hardware, else its name; unique on the host."""
+    """One network interface; `key` is unique on the host.
+
+    Permanent MAC (else MAC) if it has hardware, else its name; a virtual function's PCI address.
+    """
 
     key: str
     ifname: str  # IFLA_IFNAME

@@ -192,9 +192,14 @@ def test_keys_are_macs_of_hardware_and_unique() -> None:
         link(5, "vf1", mac="02:00:00:00:00:05"),
         link(6, "veth0", mac="02:00:00:00:00:01"),
         link(7, "eth9", mac="00:00:00:00:00:00"),
+        link(8, "eth0v0", mac="02:00:00:00:00:09", perm_mac="02:00:00:00:00:07"),
+        link(9, "eth0v1", mac="02:00:00:00:00:01"),
+        link(10, "eth0v1d1", mac="02:00:00:00:00:01"),
     ]
-    devices = ["", "/d", "/d", "/d", "/d", "", "/d"]
-    assert links.parse_keys(found, devices, ["", "", "", "0000:01:00.1", "", "", ""]) == [
+    devices = ["", "/d", "/d", "/d", "/d", "", "/d", "/d", "/d", "/d"]
+    functions = ["0000:01:10.0", "0000:01:10.2", "0000:01:10.2"]
+    addresses = ["", "", "", "0000:01:00.1", "", "", "", *functions]
+    assert links.parse_keys(found, devices, addresses, [*[""] * 7, *functions]) == [
         "lo",
         "02:00:00:00:00:01",
         "02:00:00:00:00:02",
@@ -202,6 +207,9 @@ def test_keys_are_macs_of_hardware_and_unique() -> None:
         "02:00:00:00:00:05@vf1",
         "veth0",
         "eth9",
+        "0000:01:10.0",
+        "0000:01:10.2@eth0v1",
+        "0000:01:10.2@eth0v1d1",
     ]
 
 
