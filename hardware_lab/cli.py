@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hardware_lab import accelerator, image, install, packages, wires
+from hardware_lab import accelerator, image, install, packages, weather, wires
 from hardware_lab.failure import LabError
 from hardware_lab.lab import Lab, side_by_side
 from hardware_lab.machine import Machine, read_machine
@@ -106,6 +106,7 @@ def _bring_up(lab: Lab, machine: Machine, servers: int, built: image.Image, *, r
     if rack:
         lab.rack.start([vm.server for vm in vms])
     side_by_side([_booting(lab, vm, wheel) for vm in vms])
+    weather.start(lab.folder)
     if rack and wires.possible():
         lab.rack.start_lldp([vm.server for vm in vms])
 
@@ -161,7 +162,8 @@ def ssh(name: str, lab: LabName = "lab") -> None:
 def run(name: str, command: Annotated[list[str], typer.Argument(metavar="-- CMD...")], lab: LabName = "lab") -> None:
     """Run a command in a server; its exit code is ours."""
     guest = Lab.load(lab).vm(name).guest
-    sys.exit(subprocess.run([*guest.argv, " ".join(command)], check=False).returncode)
+    words = command[1:] if command[0] == "--" else command
+    sys.exit(subprocess.run([*guest.argv, " ".join(words)], check=False).returncode)
 
 
 @app.command()
@@ -227,7 +229,11 @@ def fleet(  # noqa: PLR0917 - options of a command line
         first=first,
     )
     made = Fleet(options, _say)
-    signal.signal(signal.SIGINT, lambda *_: made.stop())
+
+    def stop(_number: int, _frame: object) -> None:
+        made.stop()
+
+    signal.signal(signal.SIGINT, stop)
     sys.stdout.write(f"{made.run().line}\n")
 
 

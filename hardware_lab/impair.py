@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import socket
 import struct
 
 from pyroute2 import IPRoute
@@ -38,14 +39,15 @@ def delay(vm: Vm, netdev: str, milliseconds: int) -> None:
 
 
 def _attach(name: str, percent: float) -> None:
+    try:
+        index = socket.if_nametoindex(name)
+    except OSError:
+        raise LabError(f"no tap {name}: is the server on?") from None
     with IPRoute() as routes:
-        index = routes.link_lookup(ifname=name)
-        if not index:
-            raise LabError(f"no tap {name}: is the server on?")
         program = _load(_program(percent)) if percent else -1
         try:
             attributes = [("IFLA_XDP_FD", program), ("IFLA_XDP_FLAGS", _SKB_MODE)]
-            routes.link("set", index=index[0], IFLA_XDP={"attrs": attributes})
+            routes.link("set", index=index, IFLA_XDP={"attrs": attributes})  # pyright: ignore[reportUnknownMemberType]
         finally:
             if program >= 0:
                 os.close(program)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hardware_lab import accelerator, daemon, image, install
+from hardware_lab import accelerator, daemon, image, install, weather
 from hardware_lab.command import run
 from hardware_lab.failure import LabError
 from hardware_lab.machine import Machine, Server
@@ -161,6 +161,7 @@ class Lab:
         """End everything of the lab and remove its folder and its wires."""
         for vm in self.vms:
             vm.remove()
+        weather.stop(self.folder)
         self.rack.stop()
         daemon.stop(self.folder, "inventory")
         self.wires.remove()

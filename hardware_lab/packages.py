@@ -17,7 +17,18 @@ from hardware_lab.place import cache
 SUITE = "bookworm"  # of the guest; its kernel and QEMU are from this suite's backports
 HOST = (
     *("openipmi", "ipmitool", "swtpm", "swtpm-tools", "acpica-tools", "busybox-static", "cpio", "kmod", "make", "gcc"),
-    *("libelf-dev", "e2fsprogs", "xz-utils", "openssh-client", "lldpd", "iperf3", "iproute2", "iputils-ping", "mosquitto", "seabios"),
+    *(
+        "libelf-dev",
+        "e2fsprogs",
+        "xz-utils",
+        "openssh-client",
+        "lldpd",
+        "iperf3",
+        "iproute2",
+        "iputils-ping",
+        "mosquitto",
+        "seabios",
+    ),
 )
 NEWER = ("qemu-system-x86", "qemu-utils", "mmdebstrap")  # from backports where the machine's own suite is SUITE
 POLICY = Path("/usr/sbin/policy-rc.d")

@@ -185,8 +185,10 @@ class Vm:
         nics = self.server.machine.nics
         if not wires.possible():
             return [], [f"hubport,hubid={at + 1}" for at in range(len(nics))]
-        laid, handles, cables = Wires(self.state.lab), [], []
+        laid = Wires(self.state.lab)
         laid.lay()
+        handles: list[int] = []
+        cables: list[str] = []
         for at, nic in enumerate(nics):
             queues = nic.queues if nic.model == "virtio-net" else 1
             fds = laid.plug(wires.tap(self.server.number, at), nic.wire, queues)
