@@ -34,6 +34,9 @@ lab: .venv/.lab ## what the lab needs: packages, kernel, guest image; two minute
 lab-test: .venv/.dev lab ## the tests in virtual machines alone
 	@$(BIN)/python -m pytest -m lab $(ARGS)
 
+lab-soak: .venv/.dev lab ## what takes long: ten times as many random deaths, five thousand simulated hosts
+	@RACKHAND_SOAK=10 $(BIN)/python -m pytest -s tests/lab/test_kill.py tests/hardware_lab/test_fleet.py $(ARGS)
+
 lock: .venv/.dev ## make requirements/*.txt anew from pyproject.toml
 	@cd requirements && for t in "build.in -o build.txt" "../pyproject.toml -o server.txt" "../pyproject.toml --extra inventory -o run.txt" \
 	  "../pyproject.toml --extra lab -o lab.txt" \

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hardware_lab import kernel
 from hardware_lab.command import answers, run
 from hardware_lab.packages import SUITE, Apt, Mirror, read_mirror, run_as_root
-from hardware_lab.place import OURS, cache, content, digest, only_one
+from hardware_lab.place import OURS, cache, content, digest, keep_newest, only_one
 
 FILES = OURS / "image_files"
 SIZE_MIB = 2048  # of a sparse file
@@ -90,6 +90,8 @@ def ensure() -> Image:
         (work / "built_s").write_text(f"{time.monotonic() - started:.1f}\n")
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
+        keep_newest(folder.parent)
+        keep_newest(cache() / "kernel")
     return Image(folder)
 
 

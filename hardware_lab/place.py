@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,13 @@ def content(*folders: Path) -> list[bytes]:
 
 def _counts(path: Path) -> bool:
     return "__pycache__" not in path.parts
+
+
+def keep_newest(folder: Path, count: int = 3) -> None:
+    """Of what was built into sub-folders of this one, only the last remain: each is over half a gigabyte."""
+    built = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for old in built[:-count]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("wire", "machine", "collectors", "tuners", "agent", "hwdb")
+PACKAGES = ("wire", "machine", "collectors", "tuners", "agent", "hwdb", "hardware_lab")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,9 @@ def test_the_wheel_holds_every_module_and_the_migrations(wheel: Path, root: Path
     inside = set(zipfile.ZipFile(wheel).namelist())
     ours = {str(path.relative_to(root)) for name in PACKAGES for path in (root / name).rglob("*.py")}
     ours |= {f"hwdb/{path.relative_to(root)}" for path in (root / "migrations").rglob("*.py")}
+    lab = ("kmod/*.c", "kmod/*.h", "kmod/Kbuild", "image_files/**/*", "recordings/*", "acpi/*.asl")
+    files = [path for pattern in lab for path in (root / "hardware_lab").glob(pattern) if path.is_file()]
+    ours |= {str(path.relative_to(root)) for path in files} | {"hardware_lab/server.txt"}
     assert ours - inside == set()
     assert {name for name in inside if name.startswith(("tests/", "bench/", "ansible/"))} == set()
     assert {f"{name}/py.typed" for name in PACKAGES} <= inside
@@ -49,3 +52,13 @@ def test_the_wheel_runs_without_the_checkout(wheel: Path, tmp_path: Path) -> Non
     )
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     subprocess.run([str(python), "-I", "-c", code], check=True, cwd=tmp_path, env=env)
+
+
+@pytest.mark.parametrize(("command", "extra"), [("hwdb.cli.main", "inventory"), ("hardware_lab.start", "lab")])
+def test_a_server_without_the_other_sides_libraries_is_told_in_one_line(command: str, extra: str, root: Path) -> None:
+    code = f"import sys; sys.modules['typer'] = None; from {command} import main; sys.argv[1:] = ['nics']; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"rackhand{'-lab' if extra == 'lab' else ''}: typer is not installed here: pip install 'rackhand[{extra}]'"
+    ]

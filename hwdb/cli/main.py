@@ -46,6 +46,8 @@ def main() -> None:
         sys.exit(Exit.OK)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
+    except ModuleNotFoundError as error:  # the wheel alone, as on a server
+        _end(f"{error.name} is not installed here: pip install 'rackhand[inventory]'", Exit.FAILED)
     except Exception as error:
         code = _known(error)
         if code is None:

@@ -1,6 +1,7 @@
 """Simulated hosts: what they say in themselves, against a real broker and the real inventory."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -27,6 +28,8 @@ from wire.report import BIRTH, REPORT, SAMPLE, Ack, Fingerprint, Report, Sample
 from wire.topics import Channel
 
 BIN = Path(sys.executable).parent
+SOAK = int(os.environ.get("RACKHAND_SOAK", "1"))  # make lab-soak
+HOSTS = 200 if SOAK == 1 else 5000
 CAPTURES = [
     Path(__file__).parents[1] / "captures" / f"{name}.txt" for name in ("firecracker-virtio", "namespace-veth-bridge")
 ]
@@ -238,17 +241,18 @@ def inventory(tmp_path: Path) -> Iterator[Inventory]:
 @pytest.mark.broker
 def test_two_hundred_hosts_are_inventoried_and_every_row_is_acked(inventory: Inventory) -> None:
     said: list[str] = []
-    options = Options(host=inventory.address.host, port=inventory.address.port, captures=CAPTURES, hosts=200)
-    summary = Fleet(msgspec.structs.replace(options, reports=3, speed=20, minutes=5), said.append).run()
-    assert (summary.births, summary.rows, summary.acked) == (200, 600, 600)
+    options = Options(host=inventory.address.host, port=inventory.address.port, captures=CAPTURES, hosts=HOSTS)
+    summary = Fleet(msgspec.structs.replace(options, reports=3, speed=20, minutes=5 * SOAK), said.append).run()
+    print(summary.line)
+    assert (summary.births, summary.rows, summary.acked) == (HOSTS, 3 * HOSTS, 3 * HOSTS)
     assert (summary.dropped, summary.unacked, summary.lost, summary.bad) == (0, 0, 0, 0)
-    assert "600 of 600 rows acked" in summary.line
+    assert f"{3 * HOSTS} of {3 * HOSTS} rows acked" in summary.line
     hosts = inventory.ask("hosts")
-    assert {host["hostname"] for host in hosts} == {f"sim-{number:05d}" for number in range(1, 201)}
+    assert {host["hostname"] for host in hosts} == {f"sim-{number:05d}" for number in range(1, HOSTS + 1)}
     assert all(host["cpu"] and host["memory_kb"] for host in hosts)
     assert daemon.await_(lambda: not any(host["online"] for host in inventory.ask("hosts")), 60)
     nics = inventory.ask("nics", "-w", "driver=virtio_net")
-    assert len({nic["nic"]["key"] for nic in nics}) == 100  # every other host is of the capture with a NIC
+    assert len({nic["nic"]["key"] for nic in nics}) == HOSTS // 2  # every other host is of the capture with a NIC
     assert inventory.ask("conflicts", "list") == []
 
 

@@ -11,7 +11,8 @@ import pytest
 from tests.lab.conftest import Bench
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
-POINTS = 50
+SOAK = int(os.environ.get("RACKHAND_SOAK", "1"))  # make lab-soak
+POINTS = 50 * SOAK
 ROUNDS = Path(__file__).with_name("kill_rounds.py")
 POLICY = """
 name: many
@@ -44,7 +45,7 @@ def test_killed_at_fifty_random_points(server: Bench) -> None:
     seed = int(os.environ.get("RACKHAND_SEED", str(random.randrange(1 << 32))))  # noqa: S311
     print(f"RACKHAND_SEED={seed}")
     argv = f"/opt/rackhand/bin/python /root/kill_rounds.py {ifname} /root/desired.json /root/state {POINTS} {seed}"
-    said = server.guest.run(argv, timeout_s=3000)
+    said = server.guest.run(argv, timeout_s=3000 * SOAK)
     first, *points = [json.loads(line) for line in said.splitlines()]
     assert first["differs"]
     assert first["rolled_back"]

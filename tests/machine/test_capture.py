@@ -386,8 +386,8 @@ def test_a_capture_has_the_pci_names_of_its_own_devices_only() -> None:
 def test_a_dump_cuts_pci_ids(tmp_path: Path) -> None:
     device = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
     device.mkdir(parents=True)
-    (device / "vendor").write_text("0x15b3\n")
-    (device / "device").write_text("0x1017\n")
+    for name, number in (("vendor", "0x15b3"), ("device", "0x1017")):
+        (device / name).write_text(f"{number}\n")
     (tmp_path / "usr/share/misc").mkdir(parents=True)
     (tmp_path / "usr/share/misc/pci.ids").write_text(IDS)
     recording = Recording(Live(str(tmp_path)))
