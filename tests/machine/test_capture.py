@@ -394,8 +394,7 @@ def test_a_dump_cuts_pci_ids(tmp_path: Path) -> None:
     for name in ("vendor", "device"):
         recording.read(f"/sys/bus/pci/devices/0000:01:00.0/{name}")
     assert recording.read("/usr/share/misc/pci.ids") == IDS.strip()
-    again = Captured(recording.dump())
-    assert again.read("/usr/share/misc/pci.ids").splitlines() == [
+    assert Captured(recording.dump()).read("/usr/share/misc/pci.ids").splitlines() == [
         "15b3  Mellanox Technologies",
         "\t1017  MT27800 Family [ConnectX-5]",
     ]
