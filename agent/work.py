@@ -17,6 +17,7 @@ from wire.policy import (
     Desired,
     EthtoolSet,
     FileWrite,
+    IrqBan,
     Mode,
     Outcome,
     OutcomeStatus,
@@ -108,7 +109,10 @@ class Work:
             raise FailedError(f"interface {', '.join(gone)} went away in the middle of the plan")
 
     def _stage(self, stage: Stage, log: Journal, stop: Callable[[], str], *, last: bool = False) -> bool:
-        """Plan on fresh facts, journal, apply; False when a value changed meanwhile, so that a new plan may help."""
+        """Plan on fresh facts, journal, apply; False when a value changed meanwhile, so that a new plan may help.
+
+        So it may have where irqbalance was told just now: until then it moved what the plan found in its place.
+        """
         facts = self.read()
         self._check_still_there(facts)
         changes = self._plan(facts, stage)
@@ -126,7 +130,7 @@ class Work:
         if staged.reshaped:  # surviving queues keep what nobody asked to change
             irqs = [fact for fact in collect_facts(self.writer, ("irq",)) if isinstance(fact, Irq)]
             engine.restore(self.writer, staged.before, staged.reshaped, irqs)
-        return True
+        return last or not any(isinstance(change.op, IrqBan) for change in changes)
 
     def results(self, undone: Sequence[Outcome] = ()) -> list[Outcome]:
         """One outcome per setting, and per host-wide change a setting brought along."""

@@ -16,7 +16,8 @@ from machine import MachineError, NotPresentError, UnsupportedError, failure
 MAX_REQUEST = 499
 TIMEOUT_S = 5
 _SCM_CREDENTIALS = 2
-_SOCKET = re.compile(r" (@?\S*irqbalance\d+\.sock)@*$", re.MULTILINE)
+_NAMELESS = "@" * 108  # an abstract name of zeros: 1.9 without its folder below /run
+_SOCKET = re.compile(rf" (@?\S*irqbalance\d+\.sock|{_NAMELESS})@*$", re.MULTILINE)
 
 
 class Setup(NamedTuple):
@@ -29,7 +30,7 @@ class Setup(NamedTuple):
 
 def find(sockets: str) -> str:
     """The address of its socket in /proc/net/unix ("@" leads an abstract one); raises NotPresentError."""
-    found: list[str] = sorted(set(_SOCKET.findall(sockets)))
+    found: list[str] = sorted(set(_SOCKET.findall(sockets)), key=lambda address: (address == _NAMELESS, address))
     if not found:
         raise NotPresentError("irqbalance: no control socket, it does not run")
     return found[0]
@@ -44,13 +45,20 @@ def ask(address: str, request: str) -> str:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as peer:
             peer.settimeout(TIMEOUT_S)
-            peer.connect("\0" + address[1:] if address.startswith("@") else address)
+            peer.connect(_path(address))
             peer.sendmsg([payload], [(socket.SOL_SOCKET, _SCM_CREDENTIALS, credentials)])
             return _answer(peer).decode(errors="replace")
     except TimeoutError:
         raise MachineError(f"irqbalance: no answer within {TIMEOUT_S} s") from None
     except OSError as error:
         raise failure(error.errno or 0, "irqbalance") from None
+
+
+def _path(address: str) -> str:
+    """What to connect to: /proc/net/unix shows zeros as "@"."""
+    if address == _NAMELESS:
+        return "\0" * len(address)
+    return "\0" + address[1:] if address.startswith("@") else address
 
 
 def _answer(peer: socket.socket) -> bytes:

@@ -22,7 +22,10 @@ class Peer:
         self.requests: list[str] = []
         self.deaf = False
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind("\0" + address[1:] if address.startswith("@") else address)
+        zeros = address.startswith("@@")
+        self.listener.bind(
+            address.replace("@", "\0") if zeros else "\0" + address[1:] if address[0] == "@" else address
+        )
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.listener.listen(1)
         self.thread = threading.Thread(target=self.serve)
@@ -54,10 +57,10 @@ class Peer:
         self.listener.close()
 
 
-@pytest.fixture(params=["abstract", "file"])
+@pytest.fixture(params=["abstract", "file", "nameless"])
 def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Peer]:
     name = f"irqbalance{os.getpid()}{threading.get_ident() % 1000}.sock"
-    made = Peer("@" + name if request.param == "abstract" else str(tmp_path / name))
+    made = Peer({"abstract": "@" + name, "file": str(tmp_path / name), "nameless": "@" * 108}[request.param])
     yield made
     made.stop()
 
