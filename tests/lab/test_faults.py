@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -164,14 +165,6 @@ def look_clock(bench: Bench, ahead_s: int) -> Look:
     assert sql(bench, negative) == []
 
 
-def look_clock_forward(bench: Bench) -> Look:
-    return look_clock(bench, faults.HOUR_S)
-
-
-def look_clock_back(bench: Bench) -> Look:
-    return look_clock(bench, -faults.HOUR_S)
-
-
 # -- its NICs ----------------------------------------------------------------------------------------------------------
 
 
@@ -302,14 +295,6 @@ def look_broker(bench: Bench, it: str) -> Look:
     wait_for(lambda: api_answers(bench), "the API answers")
 
 
-def look_broker_down(bench: Bench) -> Look:
-    return look_broker(bench, "is gone")
-
-
-def look_broker_hang(bench: Bench) -> Look:
-    return look_broker(bench, "hangs")
-
-
 def look_broker_slow(bench: Bench) -> Look:
     def delay() -> float:
         return answered(bench.guest.run("ping -c 30 -i 0.03 10.0.2.2"))[1]
@@ -366,8 +351,15 @@ LOOKS: dict[str, dict[str, Callable[[Bench], Look]]] = {  # those of one line sh
         "eeprom-corrupt": look_eeprom_corrupt,
         "nic-unplug": look_nic_unplug,
     },
-    "clock": {"clock-forward": look_clock_forward, "clock-back": look_clock_back},
-    "broker": {"broker-slow": look_broker_slow, "broker-down": look_broker_down, "broker-hang": look_broker_hang},
+    "clock": {
+        "clock-forward": partial(look_clock, ahead_s=faults.HOUR_S),
+        "clock-back": partial(look_clock, ahead_s=-faults.HOUR_S),
+    },
+    "broker": {
+        "broker-slow": look_broker_slow,
+        "broker-down": partial(look_broker, it="is gone"),
+        "broker-hang": partial(look_broker, it="hangs"),
+    },
     "bmc": {"sensor-gone": look_sensor_gone, "bmc-hang": look_bmc, "bmc-kill": look_bmc},
     "server": {"agent-kill": look_agent_kill, "disk-full": look_disk_full, "power-cut": look_power_cut},
 }
