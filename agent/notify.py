@@ -1,11 +1,11 @@
-"""The two words systemd wants to hear; nothing happens where it does not listen."""
+"""What systemd wants to hear; nothing happens where it does not listen."""
 
 import os
 import socket
 
 
 def notify(text: str) -> bool:
-    """Send "READY=1", "WATCHDOG=1" or "STOPPING=1" to NOTIFY_SOCKET; False when nobody listens."""
+    """Send "READY=1", "WATCHDOG=1", "STOPPING=1" or "STATUS=text" to NOTIFY_SOCKET; False when nobody listens."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False

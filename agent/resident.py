@@ -232,12 +232,17 @@ class Resident:
     # -- what is heard -------------------------------------------------------------------------------------------------
 
     def _heard(self, outcome: Up | Down | Received) -> None:
+        if isinstance(outcome, Received):
+            self._received(outcome)
+            return
+        what = "observing" if self.config.observe else "managing"
+        why = f": {outcome.reason}" if isinstance(outcome, Down) else ""
+        where = f"{'not ' if why else ''}connected to {self.config.broker.host}:{self.config.broker.port}"
+        notify.notify(f"STATUS={what}, {where}{why}")
         if isinstance(outcome, Up):
             self.flow.connected(self.spool.count())
             self._announce()
             self.tuning.republish()
-        elif isinstance(outcome, Received):
-            self._received(outcome)
 
     def _received(self, received: Received) -> None:
         message = received.message
