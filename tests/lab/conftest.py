@@ -1,6 +1,6 @@
 """One server of the lab for all tests, as at a snapshot for each of them; or a real machine by RACKHAND_MACHINE.
 
-RACKHAND_MACHINE=user@host runs the tests that only look and tune (marked `machine`) there, over SSH.
+RACKHAND_MACHINE=user@host runs the tests that use `machine` there, over SSH.
 """
 
 import contextlib
