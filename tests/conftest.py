@@ -36,6 +36,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The lab's tests come last: until then its server is not there to take processor time from the others."""
+    items.sort(key=lambda item: item.get_closest_marker("lab") is not None)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's root folder."""
