@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from hardware_lab import cage, daemon, impair, qemu
+from hardware_lab import cage, daemon, impair, qemu, wires
 from hardware_lab.bmc import Bmc
 from hardware_lab.eeprom import Optic, build
 from hardware_lab.failure import LabError
@@ -84,9 +84,13 @@ def unplug(_lab: Lab, vm: Vm, nic: int = 0) -> None:
 
 
 def plug(_lab: Lab, vm: Vm, nic: int = 0) -> None:
-    """Put the NIC back; the guest finds it within seconds."""
+    """Put the NIC back, with the queues it had; the guest finds it within seconds. Raises LabError."""
+    model = vm.server.machine.nics[nic]
+    device: dict[str, object] = {**qemu.nic_device(vm.server, nic)}
+    if model.model == "virtio-net" and model.queues > 1 and wires.possible():
+        device |= {"mq": True, "vectors": 2 * model.queues + 2}
     with vm.monitor() as monitor:
-        monitor.run("device_add", **qemu.nic_device(vm.server, nic))
+        monitor.run("device_add", **device)
 
 
 def pull_cable(_lab: Lab, vm: Vm, nic: int = 0) -> None:
