@@ -42,7 +42,10 @@ class Monitor:
 
     def run(self, command: str, **arguments: Any) -> Any:
         """What a command returns; raises LabError with QEMU's own words when it refuses."""
-        self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        try:
+            self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        except OSError as error:
+            raise LabError(f"QEMU does not answer: {error.strerror}") from None
         while True:
             message = self._next()
             if "event" in message:
@@ -55,7 +58,7 @@ class Monitor:
     def human(self, line: str) -> str:
         """What the human monitor prints for a line; raises LabError when it prints an error."""
         said: str = self.run("human-monitor-command", **{"command-line": line}).strip()
-        if said.startswith("Error"):
+        if said.startswith(("Error", "unknown command")):
             raise LabError(f"QEMU refuses {line!r}: {said}")
         return said
 

@@ -52,7 +52,7 @@ def parse_targets(text: str) -> Mirror:
     """The mirror in `apt-get indextargets` lines of URI, suite and label; raises LabError when there is none."""
     found: dict[str, str] = {}
     for line in text.splitlines():
-        uri, suite, label = (*line.split(maxsplit=2), "", "")[:3]
+        uri, suite, label = (*line.split(maxsplit=2), "", "", "")[:3]
         if label in ("Debian", "Debian-Security") and "backports" not in suite:
             found.setdefault(label, uri.rstrip("/"))
     if "Debian" not in found:

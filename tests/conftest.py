@@ -9,6 +9,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="rewrite the goldens")
+
+
+@pytest.fixture
+def update(request: pytest.FixtureRequest) -> bool:
+    """Whether what is said now is to be what is expected from now on."""
+    return bool(request.config.getoption("--update"))
+
+
 def skip_counts(reports: list[pytest.TestReport | pytest.CollectReport]) -> dict[str, int]:
     """Skips per reason."""
     counts: collections.Counter[str] = collections.Counter()

@@ -1,4 +1,4 @@
-"""Real machines' trees unpacked, namespaces of the tests' own, and the flag that rewrites goldens."""
+"""Real machines' trees unpacked, and namespaces of the tests' own."""
 
 import itertools
 import os
@@ -13,15 +13,6 @@ import pytest
 from machine.live import Live
 
 NUMBERS = itertools.count()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update", action="store_true", help="rewrite the golden output of the collectors")
-
-
-@pytest.fixture
-def update(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--update", default=False))
 
 
 def extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:

@@ -27,7 +27,7 @@ def test_the_mirror_is_the_first_that_has_debian() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "http://other.invalid/tools/ stable Tools\n", f"{MAIN}\n", "Debian\n"])
+@pytest.mark.parametrize("text", ["", "http://other.invalid/tools/ stable Tools\n", f"{MAIN}\n", "Debian\n", "\n \n"])
 def test_without_debian_it_says_what_to_do(text: str) -> None:
     with pytest.raises(LabError, match=r"^apt knows no Debian mirror: run apt-get update, or add [^\n]*$"):
         parse_targets(text)

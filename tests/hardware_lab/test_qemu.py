@@ -37,11 +37,11 @@ def lines(argv: list[str]) -> str:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_command_is_what_it_was(name: str, request: pytest.FixtureRequest) -> None:
+def test_the_command_is_what_it_was(name: str, update: bool) -> None:
     server, place, cables = COMMANDS[name]
     text = lines(qemu.argv(server, place, Image(Path("/image")), cables))
     golden = GOLDEN / f"{name}.txt"
-    if request.config.getoption("--update", default=False):
+    if update:
         golden.write_text(text)
     assert text == golden.read_text()
 
