@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from hardware_lab import cage, daemon, impair, qemu, wires
+from hardware_lab import cage, daemon, errors, impair, qemu, wires
 from hardware_lab.bmc import Bmc
 from hardware_lab.eeprom import Optic, build
 from hardware_lab.failure import LabError
@@ -235,5 +235,9 @@ ALL: dict[str, Fault] = {
     "sensor-gone": Fault(
         f"{SENSOR} has no reading", lambda _, vm: bmc_of(vm).lose(SENSOR), lambda _, vm: bmc_of(vm).find(SENSOR)
     ),
+    "pcie-error": Fault(
+        "the first NIC reports a corrected PCIe error", lambda _, vm: errors.aer(vm.guest, vm.ifname(0), "corrected")
+    ),
+    "memory-error": Fault("the CPU reports a corrected memory error", lambda _, vm: errors.machine_check(vm)),
     "eeprom-corrupt": Fault("the first NIC's module has wrong checksums", corrupt_eeprom, replace_module),
 }

@@ -2,11 +2,12 @@
 
 import pytest
 
-from hardware_lab import errors
+from hardware_lab import errors, faults
 from hardware_lab.errors import Severity
 from tests.lab.conftest import Bench, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
+FAULTS = ("pcie-error", "memory-error")  # those of faults.ALL that are seen here
 
 
 def test_pcie_errors_of_a_nic_are_counted_and_survived(server: Bench) -> None:
@@ -26,8 +27,10 @@ def counted(bench: Bench, ifname: str, before: dict[Severity, int]) -> dict[Seve
     return now if now != before else None
 
 
-def test_a_machine_check_is_logged(server: Bench) -> None:
+def test_the_faults_of_both_kinds_reach_the_log(server: Bench) -> None:
     assert "Hardware Error" not in server.guest.run("dmesg")
-    errors.machine_check(server.vm)
+    for kind in FAULTS:
+        faults.ALL[kind].begin(server.lab, server.vm)
+    wait_for(lambda: "AER: Correctable error" in server.guest.run("dmesg"), "a PCIe error")
     wait_for(lambda: "Machine check events logged" in server.guest.run("dmesg"), "a machine check")
     assert "Hardware Error" in server.guest.run("dmesg")

@@ -15,6 +15,7 @@ import pytest
 from hardware_lab import cage, faults
 from hardware_lab.failure import LabError
 from hardware_lab.install import UNIT
+from tests.lab import test_errors
 from tests.lab.conftest import Bench, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
@@ -366,7 +367,7 @@ LOOKS: dict[str, dict[str, Callable[[Bench], Look]]] = {  # those of one line sh
 
 
 def test_every_fault_is_exercised() -> None:
-    assert sorted(itertools.chain(*LOOKS.values())) == sorted(faults.ALL)
+    assert sorted(itertools.chain(*LOOKS.values(), test_errors.FAULTS)) == sorted(faults.ALL)
 
 
 @pytest.mark.parametrize("group", LOOKS)
