@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Table, and_, bindparam, delete, or_, select
+from sqlalchemy import Connection, Table, and_, bindparam, delete, false, or_, select
 
 from hwdb import models
 from hwdb.identity import identifiers
@@ -178,7 +178,7 @@ class Batch:
         wanted = identifiers(birth.fingerprint)
         table = models.identifier
         # a row value IN a list makes SQLite scan the whole table; each equality finds its row by the primary key
-        is_one = or_(*(and_(table.c.part == part, table.c.value == value) for part, value in wanted))
+        is_one = or_(false(), *(and_(table.c.part == part, table.c.value == value) for part, value in wanted))
         query = select(table.c.host_id).where(is_one).distinct()
         found = {str(row[0]) for row in self.conn.execute(query)} if wanted else set[str]()
         found = found.union(*(self._holders.get(part, ()) for part in wanted)) - {birth.host_id}

@@ -113,8 +113,9 @@ class Loop:
         return [story for path in journal.paths(self.home) if (story := journal.read(path))]
 
     def decided(self) -> bool:
-        """No journal of the agent's is open, but for one that had announced no write yet."""
-        return not any(story.stages and story.state in journal.UNFINISHED for story in self.stories())
+        """No journal of the agent's is open, but for one whose process died before it announced a write."""
+        unfinished = [story for story in self.stories() if story.state in journal.UNFINISHED]
+        return not any(story.stages or journal.started(story.opened.pid) for story in unfinished)
 
     def close(self) -> None:
         for child in self.children:
