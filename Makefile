@@ -15,7 +15,7 @@ test: .venv/.dev ## install what the tests need, check the code, run every test,
 	@.ci/packages $(TEST_PACKAGES)
 	@$(BIN)/rackhand-lab setup
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
 
 check: .venv/.dev ## ruff, mypy and pyright strict, import-linter
 	@$(BIN)/ruff check .
@@ -32,10 +32,11 @@ lab: .venv/.lab ## what the lab needs: packages, kernel, guest image; two minute
 	@$(BIN)/rackhand-lab setup
 
 lab-test: .venv/.dev lab ## the tests in virtual machines alone
-	@$(BIN)/python -m pytest -m lab $(ARGS)
+	@$(BIN)/python -m pytest -m "lab and not soak" $(ARGS)
 
-lab-soak: .venv/.dev lab ## what takes long: ten times as many random deaths, five thousand simulated hosts
-	@RACKHAND_SOAK=10 $(BIN)/python -m pytest -s tests/lab/test_kill.py tests/hardware_lab/test_fleet.py $(ARGS)
+lab-soak: .venv/.dev lab ## what takes long: every fault, bonds, irqbalance, wires; 500 random deaths, 5,000 simulated hosts
+	@RACKHAND_SOAK=10 $(BIN)/python -m pytest -s tests/lab tests/hardware_lab/test_fleet.py -m "soak or not lab" $(ARGS)
+	@RACKHAND_SOAK=10 $(BIN)/python -m pytest -s tests/lab/test_kill.py $(ARGS)
 
 lock: .venv/.dev ## make requirements/*.txt anew from pyproject.toml
 	@cd requirements && for t in "build.in -o build.txt" "../pyproject.toml -o server.txt" "../pyproject.toml --extra inventory -o run.txt" \

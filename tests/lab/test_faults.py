@@ -18,7 +18,7 @@ from hardware_lab.install import UNIT
 from tests.lab import test_errors
 from tests.lab.conftest import Bench, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
 # A look at the server in three parts: before the fault; while it lasts; after its end.
 Look = Iterator[None]
 OURS, ITS = "10.77.0.1", "10.77.0.2"  # ends of the first NIC's wire

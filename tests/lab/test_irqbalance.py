@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.conftest import Bench, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
 UNIT = "lab-irqbalance"
 # as its package's own unit does, with more to read and less to wait for
 SANDBOX = "RuntimeDirectory=irqbalance ReadOnlyPaths=/ ReadWritePaths=/proc/irq RestrictAddressFamilies=AF_UNIX"

@@ -8,7 +8,7 @@ import pytest
 from hardware_lab import faults
 from tests.lab.conftest import Bench, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
 ADDRESS = "192.0.2.7"  # behind whatever route a test lays
 # bond0 of both igb; on it a VLAN, and a bridge over another; a bridge port and a MACVLAN of other kinds beside them
 STACK = """

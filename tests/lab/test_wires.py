@@ -15,7 +15,7 @@ from hardware_lab import faults, impair, wires
 from hardware_lab.failure import LabError
 from tests.lab.conftest import Bench, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
 VNET_HEADER = bytes(10)  # what a tap of QEMU's has before every frame: nothing is left to do to it
 EXPERIMENT = 0x88B5  # EtherType for local experiments, IEEE 802
 MIB = 1 << 20
