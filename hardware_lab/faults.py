@@ -47,10 +47,7 @@ def kill_agent(_lab: Lab, vm: Vm) -> None:
 
 def cut_power(_lab: Lab, vm: Vm) -> None:
     """Reset without a sync: what the guest had not written is lost; it boots again by itself."""
-    vm.guest.hang_up()
-    (vm.folder / "serial.log").write_bytes(b"")  # QEMU appends: what is there then is of the new boot
-    with vm.monitor() as monitor:
-        monitor.run("system_reset")
+    vm.reset()
 
 
 def fill_disk(_lab: Lab, vm: Vm) -> None:
