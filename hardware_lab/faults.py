@@ -145,11 +145,17 @@ def _defect(vm: Vm, stop: threading.Event, went_deaf: threading.Event) -> None:
 def enabled_queues(monitor: Monitor) -> int:
     """Receive queues that the management NIC (an 82576) has enabled: RXDCTL(n).ENABLE, datasheet 8.10.10."""
     devices = [device for bus in monitor.run("query-pci") for device in bus["devices"]]
-    (bar,) = [device["regions"][0]["address"] for device in devices if device["qdev_id"] == "mgmt"]
+    regions = [region for device in devices if device["qdev_id"] == "mgmt" for region in device["regions"]]
+    bar = next((region["address"] for region in regions if region["bar"] == 0), -1)
     if bar < 0:
         return 0
-    said = [monitor.human(f"xp /1wx {bar + 0xC028 + 0x40 * queue:#x}") for queue in range(8)]
-    return sum(bool(int(line.rpartition(":")[2], 16) & 1 << 25) for line in said)
+    return sum(bool(_register(monitor, bar + 0xC028 + 0x40 * queue) & 1 << 25) for queue in range(8))
+
+
+def _register(monitor: Monitor, address: int) -> int:
+    """A register of the NIC; 0 while it is not mapped, as in a reset that came in between."""
+    said = monitor.human(f"xp /1wx {address:#x}").rpartition(":")[2].strip()
+    return int(said, 16) if said.startswith("0x") else 0
 
 
 def corrupt_eeprom(_lab: Lab, vm: Vm) -> None:
