@@ -29,7 +29,7 @@ def key() -> str:
     return digest([*content(KMOD), Path(__file__).read_bytes()])
 
 
-def ensure(apt: Apt | None = None) -> Path:
+def ensure(apt: Apt) -> Path:
     """The folder with `vmlinuz`, `version` and `modules/` (a tree for the guest's root); built when it is missing."""
     folder = cache() / "kernel" / key()
     if (folder / "version").exists():
@@ -49,7 +49,7 @@ def ensure(apt: Apt | None = None) -> Path:
     return folder
 
 
-def _build(folder: Path, apt: Apt | None) -> None:
+def _build(folder: Path, apt: Apt) -> None:
     work = folder / "work"
     release = _unpack(work, apt)
     headers = work / f"tree/usr/src/linux-headers-{release}"
@@ -67,13 +67,8 @@ def _build(folder: Path, apt: Apt | None) -> None:
     (folder / "version").write_text(release)
 
 
-def _unpack(work: Path, apt: Apt | None) -> str:
+def _unpack(work: Path, apt: Apt) -> str:
     """Kernel, headers and the sources that are needed, below `work`; the kernel's release."""
-    if apt is None:
-        from hardware_lab.packages import read_mirror  # noqa: PLC0415 - only where something is built
-
-        apt = Apt(read_mirror())
-        apt.update()
     version = apt.version(META, f"{SUITE}-backports")
     depends = apt.depends(META, version)
     found = re.search(r"linux-image-(\S+)-amd64", depends)

@@ -15,6 +15,14 @@ from machine.live import Live
 NUMBERS = itertools.count()
 
 
+def write(root: Path, files: dict[str, str | bytes]) -> None:
+    """Files of a machine's tree below this folder."""
+    for name, content in files.items():
+        path = root / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
 def extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
     """Write a folder, link or file without owner, mode and times: half the work for trees of tiny files."""
     if member.isdir():

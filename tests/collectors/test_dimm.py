@@ -16,6 +16,7 @@ from machine import DeniedError, MachineError, NotPresentError, smbios
 from machine.capture import Captured, Recording
 from machine.live import Live
 from machine.smbios import said
+from tests.collectors.conftest import write
 from wire.facts import Dimm
 from wire.report import Status
 
@@ -265,13 +266,6 @@ def server(tmp_path: Path) -> Path:
     table = device("DIMM_A1", "Node0", at_0c=1024, at_12=26) + device("DIMM_B1", "Node1") + END
     write(tmp_path, {smbios.TABLE: table})
     return tmp_path
-
-
-def write(root: Path, files: dict[str, str | bytes]) -> None:
-    for name, content in files.items():
-        path = root / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def test_without_edac_there_are_facts_alone(server: Path) -> None:

@@ -10,6 +10,7 @@ from collectors import dimm
 from collectors.dimm import Place, join_labels, parse_dimms, unique_keys
 from machine import smbios
 from machine.live import Live
+from tests.collectors.conftest import write
 from wire.facts import Dimm
 from wire.report import Sample
 
@@ -28,13 +29,6 @@ def server(data: Path, tmp_path: Path) -> Path:
     """A root with a real board's table and nothing of EDAC."""
     write(tmp_path, {smbios.TABLE: dump(data, X9DBL)})
     return tmp_path
-
-
-def write(root: Path, files: dict[str, str | bytes]) -> None:
-    for name, content in files.items():
-        path = root / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def edac(root: Path, modules: Iterable[tuple[str, str, int, int]]) -> None:

@@ -24,6 +24,16 @@ from hardware_lab.vm import Vm
 
 WAIT_S = 180.0  # everything in an emulated guest takes its time
 READY = "ready"
+# Several knobs of one NIC at once; what ends with more lines of its own goes on from here
+MANY = """
+name: many
+nics: ["ifname={ifname}"]
+knobs:
+  rings: {{rx: 1024, tx: 1024}}
+  channels: {{combined: 2}}
+  coalesce: {{rx_usecs: 50}}
+  irq_affinity: {{placement: local}}
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,22 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import Bench
+from tests.lab.conftest import MANY, Bench
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 SOAK = int(os.environ.get("RACKHAND_SOAK", "1"))  # make lab-soak
 POINTS = 50 * SOAK
 ROUNDS = Path(__file__).with_name("kill_rounds.py")
-POLICY = """
-name: many
-nics: ["ifname={ifname}"]
-knobs:
-  rings: {{rx: 1024, tx: 1024}}
-  channels: {{combined: 2}}
-  coalesce: {{rx_usecs: 50}}
-  irq_affinity: {{placement: local}}
-  xps: {{mode: auto}}
-"""
+POLICY = MANY + "  xps: {{mode: auto}}\n"
 # What `rackhand-agent apply` hands to its transaction
 COMPILE = """
 from pathlib import Path

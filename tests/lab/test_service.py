@@ -8,19 +8,10 @@ from typing import Any
 import pytest
 
 from hardware_lab.install import UNIT
-from tests.lab.conftest import Bench, wait_for
+from tests.lab.conftest import MANY, Bench, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
-POLICY = """
-name: many
-nics: ["ifname={ifname}"]
-knobs:
-  rings: {{rx: 1024, tx: 1024}}
-  channels: {{combined: 2}}
-  coalesce: {{rx_usecs: 50}}
-  irq_affinity: {{placement: local}}
-confirm_within_s: 900
-"""
+POLICY = MANY + "confirm_within_s: 900\n"
 # In the guest: as soon as the first change is there, stop the service; the transaction may be frozen before
 STOPPER = """
 until ethtool -g {ifname} | grep -A4 Current | grep -q 1024; do sleep 0.02; done
