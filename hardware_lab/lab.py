@@ -103,7 +103,7 @@ class Lab:
         install.configure(vm.guest, {"lab": self.settings.name, "rack": "r1"}, observe=False)
 
     def light_up(self, vm: Vm) -> None:
-        """Bring the data NICs up, each with an address of its wire: 10.77.NIC.SERVER."""
+        """Bring the data NICs up, each with an address of its own: 10.77.NIC.(10 + number)."""
         for at in range(len(vm.server.machine.nics)):
             ifname = vm.ifname(at)
             vm.guest.run(f"ip addr replace 10.77.{at}.{vm.server.number + 10}/24 dev {ifname}; ip link set {ifname} up")
