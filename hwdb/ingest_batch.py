@@ -1,11 +1,11 @@
 """What one transaction knows and is going to write: rows read once, changed in memory, written at the end in bulk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Table, and_, bindparam, delete, false, or_, select
+from sqlalchemy import Connection, Table, and_, bindparam, delete, or_, select
 
 from hwdb import models
 from hwdb.identity import identifiers
@@ -176,15 +176,18 @@ class Batch:
     def same_hardware(self, birth: Birth) -> list[HostRow]:
         """Other hosts that share a serial number or MAC with this birth, in the database and in this batch."""
         wanted = identifiers(birth.fingerprint)
-        table = models.identifier
-        # a row value IN a list makes SQLite scan the whole table; each equality finds its row by the primary key
-        is_one = or_(false(), *(and_(table.c.part == part, table.c.value == value) for part, value in wanted))
-        query = select(table.c.host_id).where(is_one).distinct()
-        found = {str(row[0]) for row in self.conn.execute(query)} if wanted else set[str]()
+        found = self._known_by(wanted) if wanted else set[str]()
         found = found.union(*(self._holders.get(part, ()) for part in wanted)) - {birth.host_id}
         absent = [host_id for host_id in sorted(found) if self.hosts.get(host_id) is None]
         others = load(self.conn, HostRow, absent) if absent else []
         return others + [row for host_id in sorted(found) if (row := self.hosts.get(host_id))]
+
+    def _known_by(self, wanted: Sequence[tuple[str, str]]) -> set[str]:
+        """Hosts in the database with one of these identifiers."""
+        table = models.identifier
+        # a row value IN a list makes SQLite scan the whole table; each equality finds its row by the primary key
+        is_one = or_(*(and_(table.c.part == part, table.c.value == value) for part, value in wanted))
+        return {str(row[0]) for row in self.conn.execute(select(table.c.host_id).where(is_one).distinct())}
 
     def was_rejected(self, birth: Birth) -> bool:
         """Whether people rejected this machine under this host_id before."""
