@@ -82,10 +82,7 @@ def unplug(_lab: Lab, vm: Vm, nic: int = 0) -> None:
 
 def plug(_lab: Lab, vm: Vm, nic: int = 0) -> None:
     """Put the NIC back, with the queues it had; the guest finds it within seconds. Raises LabError."""
-    model = vm.server.machine.nics[nic]
-    device: dict[str, object] = {**qemu.nic_device(vm.server, nic)}
-    if model.model == "virtio-net" and model.queues > 1 and wires.possible():
-        device |= {"mq": True, "vectors": 2 * model.queues + 2}
+    device = qemu.nic_device(vm.server, nic, tap=wires.possible())
     with vm.monitor() as monitor:
         monitor.run("device_add", **device)
 

@@ -20,6 +20,9 @@ _DRIVERS = {"igb": "igb", "virtio-net": "virtio-net-pci", "e1000e": "e1000e"}
 KVM = ("-accel", "kvm", "-cpu", "host")
 
 
+Property = str | int | bool  # as QMP wants them; on the command line `join` spells them
+
+
 class Place(NamedTuple):
     """Where one server's files, sockets and ports are."""
 
@@ -155,30 +158,31 @@ def _management(server: Server, place: Place) -> list[str]:
 
 
 def _nic(server: Server, at: int, cable: str) -> list[str]:
-    nic = server.machine.nics[at]
     kind, _, options = cable.partition(",")
-    device = nic_device(server, at)
-    if "fds=" in cable:
-        device |= {"mq": "on", "vectors": str(2 * nic.queues + 2)}
+    device = nic_device(server, at, tap=kind == "tap")
     return ["-netdev", ",".join(filter(None, (kind, f"id=w{at}", options))), "-device", join(device)]
 
 
-def nic_device(server: Server, at: int) -> dict[str, str]:
-    """Properties of a data NIC."""
-    return {
-        "driver": _DRIVERS[server.machine.nics[at].model],
+def nic_device(server: Server, at: int, *, tap: bool) -> dict[str, Property]:
+    """Properties of a data NIC; with a tap behind it virtio-net has all its queues."""
+    nic = server.machine.nics[at]
+    device: dict[str, Property] = {
+        "driver": _DRIVERS[nic.model],
         "id": f"nic{at}",
         "bus": f"nic{at}port",
         "netdev": f"w{at}",
         "mac": server.mac(at),
         "romfile": "",
     }
+    if tap and nic.model == "virtio-net" and nic.queues > 1:
+        device |= {"mq": True, "vectors": 2 * nic.queues + 2}
+    return device
 
 
-def join(device: Mapping[str, str]) -> str:
+def join(device: Mapping[str, Property]) -> str:
     """Device properties as QEMU reads them on its command line."""
     driver, *rest = device.items()
-    return ",".join([driver[1], *(f"{key}={value}" for key, value in rest)])
+    return ",".join([str(driver[1]), *(f"{key}={'on' if value is True else value}" for key, value in rest)])
 
 
 def nvme_device(server: Server, at: int) -> dict[str, str]:
