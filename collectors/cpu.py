@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from collectors import sysfs
+from collectors.about import About, Cost
 from collectors.numa import read_node_cpus
 from machine import Machine, NotPresentError
 from wire.cpulist import format_cpulist, parse_cpulist
@@ -21,6 +22,13 @@ _FLAG = re.compile(r"domain|nohz|managed_irq")
 _S390 = re.compile(r"^processor\s+\d+:.*\bmachine\s*=\s*(\w+)", re.MULTILINE)
 MODEL_FIELDS = ("model name", "Model Name", "cpu model", "cpu", "Processor", "uarch")
 SIBLINGS = ("core_cpus_list", "thread_siblings_list")
+
+
+ABOUT = About(
+    what="model, topology, caches, isolated and nohz CPUs, governors",
+    source="`/sys/devices/system/cpu`, `/proc/cpuinfo`, `/proc/cmdline` where sysfs is silent, isolated cpusets",
+    cost=Cost.SLOW,
+)
 
 
 def collect(machine: Machine) -> Iterator[Cpu]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from collectors import sysfs
+from collectors.about import About
 from machine import Machine, NotPresentError, smbios
 from machine.smbios import Structure
 from wire.facts import Dimm
@@ -41,6 +42,15 @@ class Place(NamedTuple):
     controller: str
     folder: str
     label: str
+
+
+ABOUT = About(
+    what="every memory slot: size, type, speed, vendor, part, serial number; corrected and uncorrected errors",
+    source="SMBIOS type 17 in `/sys/firmware/dmi/tables/DMI`, EDAC",
+    privileges="root",
+    needs=("/sys/firmware/dmi/tables/DMI",),
+    metrics=dict.fromkeys(COUNTERS.values(), 0),
+)
 
 
 def collect(machine: Machine) -> Iterator[Dimm | Sample]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from collectors import sysfs
+from collectors.about import About
 from machine import Machine, NotPresentError
 from wire.facts import Dmi
 
@@ -28,6 +29,14 @@ STRINGS = {
     "bios_version": "bios_version",
     "bios_date": "bios_date",
 }
+
+
+ABOUT = About(
+    what="system, board, firmware, kernel, distribution, command line",
+    source="`/sys/class/dmi/id`, device tree, `/proc/sys/kernel`, `/etc/os-release`",
+    privileges="root for serial numbers and UUID",
+    needs=("/sys/class/dmi/id/product_uuid",),
+)
 
 
 def collect(machine: Machine) -> Iterator[Dmi]:

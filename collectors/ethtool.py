@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from collectors.about import About
 from collectors.links import poll, read_own_ports
 from machine import Machine, NotPresentError
 from machine import ethtool as source
@@ -14,6 +15,12 @@ DEADLINE_S = 10.0
 _NO_FEATURES = source.Features({}, [])
 _NO_FEC = source.Fec([], auto=False, active="")
 _NO_RSS = source.Rss([], "")
+
+
+ABOUT = About(
+    what="rings, channels, coalescing, offloads, pause, FEC, RSS",
+    source="ethtool netlink, one dump per message",
+)
 
 
 def collect(machine: Machine) -> Iterator[Ethtool]:

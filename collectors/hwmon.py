@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from collectors import sysfs
+from collectors.about import About, Cost
 from machine import Machine, NotPresentError
 from wire.facts import Hwmon
 from wire.report import Sample
@@ -26,15 +27,16 @@ class Kind(NamedTuple):
     unit: str
     scale: float
     plausible: tuple[float, float]
+    dead_band: float  # what a reading trembles by
 
 
 KINDS = {
-    "temp": Kind("hwmon.temp_celsius", "°C", 0.001, (-55.0, 250.0)),
-    "fan": Kind("hwmon.fan_rpm", "rpm", 1, (0, 100_000)),
-    "in": Kind("hwmon.in_volts", "V", 0.001, (-1000.0, 1000.0)),
-    "power": Kind("hwmon.power_watts", "W", 0.000_001, (0, 100_000)),
-    "curr": Kind("hwmon.curr_amps", "A", 0.001, (-10_000.0, 10_000.0)),
-    "humidity": Kind("hwmon.humidity_percent", "%", 0.001, (0, 100.0)),
+    "temp": Kind("hwmon.temp_celsius", "°C", 0.001, (-55.0, 250.0), 1.0),
+    "fan": Kind("hwmon.fan_rpm", "rpm", 1, (0, 100_000), 50),
+    "in": Kind("hwmon.in_volts", "V", 0.001, (-1000.0, 1000.0), 0.05),
+    "power": Kind("hwmon.power_watts", "W", 0.000_001, (0, 100_000), 2.0),
+    "curr": Kind("hwmon.curr_amps", "A", 0.001, (-10_000.0, 10_000.0), 0.1),
+    "humidity": Kind("hwmon.humidity_percent", "%", 0.001, (0, 100.0), 1.0),
 }
 READINGS = ("input", "average")
 LIMITS = ("min", "max", "crit")
@@ -49,6 +51,14 @@ class Chip(NamedTuple):
     device: str
     name: str
     folders: tuple[str, ...]
+
+
+ABOUT = About(
+    what="sensors, limits, alarms",
+    source="`/sys/class/hwmon`",
+    cost=Cost.SLOW,
+    metrics={kind.metric: kind.dead_band for kind in KINDS.values()},
+)
 
 
 def collect(machine: Machine) -> Iterator[Hwmon | Sample]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from collectors import sysfs
+from collectors.about import About, Cost
 from collectors.interrupts import Vector, parse_interrupts
 from collectors.irqnames import Device, map_queues
 from collectors.links import Port, read_ports
@@ -21,6 +22,16 @@ _IRQ = "/proc/irq"
 _DEBUG = "/sys/kernel/debug/irq/irqs"
 _VIRTIO = re.compile(r"virtio\d+")
 _MANAGED = "IRQD_AFFINITY_MANAGED"
+
+
+ABOUT = About(
+    what="queue -> IRQ -> CPU of every NIC",
+    source="netdev-genl, else names in `/proc/interrupts`, else unmapped; `/proc/irq`",
+    cost=Cost.SLOW,
+    privileges="root for `managed` (debugfs)",
+    needs=("/sys/kernel/debug/irq",),
+    metrics={"irq.interrupts": 0},
+)
 
 
 def collect(machine: Machine) -> Iterator[Irq | Sample]:

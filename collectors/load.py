@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, cast
 
+from collectors.about import About
 from machine import Machine, MachineError, NotPresentError
 from wire.report import Sample
 
@@ -43,6 +44,16 @@ METRICS: dict[str, dict[str, str]] = {
     },
 }
 AVERAGES = ("load.average_1min", "load.average_5min", "load.average_15min")
+
+
+ABOUT = About(
+    what="CPU time, memory, swap, load, disk traffic",
+    source="psutil",
+    metrics={
+        **{metric: 0 for metrics in METRICS.values() for metric in metrics.values()},
+        **dict.fromkeys(AVERAGES, 0.05),
+    },
+)
 
 
 def collect(machine: Machine) -> Iterator[Sample]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from collectors import sysfs
+from collectors.about import About
 from collectors.numa import read_node_ids
 from machine import Machine, NotPresentError
 from wire.facts import Memory
@@ -15,6 +16,12 @@ DEADLINE_S = 5.0
 _POOL = re.compile(r"hugepages-(\d+kB)")
 _CHOSEN = re.compile(r"\[(\w+)\]")
 _FIELD = re.compile(r"^([\w()]+):\s+(\d+)(?: kB)?\s*$", re.MULTILINE)
+
+
+ABOUT = About(
+    what="size, swap, huge pages",
+    source="`/proc/meminfo`, `nodeN/hugepages`",
+)
 
 
 def collect(machine: Machine) -> Iterator[Memory]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from collectors import sysfs
+from collectors.about import About
 from collectors.links import Port, poll, read_ports
 from machine import Machine, MachineError, ethtool
 from machine.rtnl import Link
@@ -19,6 +20,12 @@ _LOOPBACK = 772  # ARPHRD_LOOPBACK
 _NO_DRIVER = ethtool.DrvInfo("", "", "", "", 0)
 _NO_MODES = ethtool.LinkModes(None, None, "", None)
 PEERED = frozenset({"veth", "netkit"})  # their `link` is a peer, not what they stand on
+
+
+ABOUT = About(
+    what="every interface: identity, link, driver, firmware, PCI, NUMA, SR-IOV, what stands on what",
+    source="rtnetlink, ethtool netlink, DRVINFO, `/sys/class/net`",
+)
 
 
 def collect(machine: Machine) -> Iterator[Nic]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from collectors import sysfs
+from collectors.about import About
 from collectors.links import Port, read_own_ports
 from machine import Machine, MachineError, ethtool, rtnl
 from wire.report import Sample
@@ -59,6 +60,15 @@ DRIVER = {
     "bw_out_allowance_exceeded": "nicstats.driver_tx_over_allowance",
     "pps_allowance_exceeded": "nicstats.driver_pps_over_allowance",
 }
+
+
+ABOUT = About(
+    what="traffic, drops, carrier changes",
+    source="rtnetlink stats64; a table of drivers' own counters",
+    metrics=dict.fromkeys(
+        [*(f"nicstats.{name}" for name in (*TRAFFIC, *HARDWARE, "carrier_changes")), *DRIVER.values()], 0
+    ),
+)
 
 
 def collect(machine: Machine) -> Iterator[Sample]:

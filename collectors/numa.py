@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from collectors import sysfs
+from collectors.about import About
 from machine import Machine, NotPresentError
 from wire.cpulist import parse_cpulist
 from wire.facts import Numa
@@ -17,6 +18,13 @@ _NODES = "/sys/devices/system/node"
 _NODE = re.compile(r"node(\d+)")
 _MEMORY = re.compile(r"^Node\s+\d+\s+(\w+):\s+(\d+)\s+kB", re.MULTILINE)
 COUNTERS = ("numa_miss", "numa_foreign", "other_node")
+
+
+ABOUT = About(
+    what="nodes: CPUs, memory, distances",
+    source="`/sys/devices/system/node`",
+    metrics={"numa.free_kb": 4096, "numa.miss_pages": 0, "numa.foreign_pages": 0, "numa.other_node_pages": 0},
+)
 
 
 def collect(machine: Machine) -> Iterator[Numa | Sample]:

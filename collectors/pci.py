@@ -6,6 +6,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from collectors import sysfs
+from collectors.about import About, Cost
 from machine import Machine, MachineError, NotPresentError
 from wire.facts import Pci
 
@@ -31,6 +32,13 @@ class Width(NamedTuple):
     def total(self) -> float:
         """GT/s over all lanes; 0 when unknown."""
         return (self.speed_gts or 0.0) * (self.lanes or 0)
+
+
+ABOUT = About(
+    what="functions but bridges; link against the slowest port on the path",
+    source="`/sys/bus/pci/devices`, pci.ids",
+    cost=Cost.SLOW,
+)
 
 
 def collect(machine: Machine) -> Iterator[Pci]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from collectors import sysfs
+from collectors.about import About
 from collectors.links import Port, read_own_ports
 from machine import Machine, NotPresentError
 from wire.facts import Queues
@@ -13,6 +14,12 @@ EVERY_S = 60.0
 DEADLINE_S = 10.0
 
 _QUEUE = re.compile(r"(rx|tx)-(\d+)")
+
+
+ABOUT = About(
+    what="RPS, RFS and XPS per queue",
+    source="`/sys/class/net/X/queues`",
+)
 
 
 def collect(machine: Machine) -> Iterator[Queues]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from collectors import cpu, dimm, dmi, ethtool, hwmon, irq, load, memory, nic, nicstats, numa, pci, queues, softnet
+from collectors.about import About
 from machine import Machine
 from wire.facts import Fact
 from wire.report import Event, Sample
@@ -25,6 +26,11 @@ class Collector(Protocol):
     @property
     def DEADLINE_S(self) -> float:  # noqa: N802 - the module's constant
         """Seconds after which a run is hung."""
+        ...
+
+    @property
+    def ABOUT(self) -> About:  # noqa: N802 - the module's constant
+        """Its row in the README, its cost, its needs, its metrics."""
         ...
 
     def collect(self, machine: Machine) -> Iterable[Fact | Sample | Event]:

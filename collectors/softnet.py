@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from collectors import sysfs
+from collectors.about import About
 from machine import Machine, MachineError, NotPresentError, irqbalance
 from wire.cpulist import parse_cpulist
 from wire.facts import Softnet
@@ -30,6 +31,17 @@ class Row(NamedTuple):
     time_squeeze: int
     received_rps: int
     flow_limit: int
+
+
+ABOUT = About(
+    what="backlog settings, irqbalance; what each CPU took and dropped",
+    source="`/proc/net/softnet_stat`, `/proc/stat`, `/proc/sys/net/core`, irqbalance's socket",
+    privileges="root for irqbalance",
+    metrics={
+        f"softnet.{name}": 0
+        for name in ("processed", "dropped", "time_squeeze", "received_rps", "flow_limit", "softirq_seconds")
+    },
+)
 
 
 def collect(machine: Machine) -> Iterator[Softnet | Sample]:

@@ -103,5 +103,16 @@ def await_ready(folder: Path, name: str, ready: Callable[[], bool], seconds: flo
     """Return when `ready`; raises LabError with the last line it said when it ended or is not in that time."""
     await_(lambda: ready() or find(folder, name) is None, seconds)
     if find(folder, name) is None or not ready():
+        raise LabError(f"{name} did not start in {folder}: {last_words(folder, name)}")
+
+
+def last_words(folder: Path, name: str) -> str:
+    """The last line it said; and how it ended, when it was started by this very process and has ended."""
+    try:
         said = (folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
-        raise LabError(f"{name} did not start in {folder}: {said[-1] if said else 'it said nothing'}")
+        child = _children.get(int((folder / f"{name}.pid").read_text()))
+    except (OSError, ValueError):
+        return "it left no word"
+    status = child.poll() if child else None
+    ended = [] if status is None else [f"signal {-status}" if status < 0 else f"status {status}"]
+    return ", ".join([said[-1] if said else "it said nothing", *ended])

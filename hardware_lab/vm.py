@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -99,7 +100,10 @@ class Vm:
         """
         try:
             self._until(lambda: READY in self.console(), BOOT_S, "did not boot")
-        except LabError:
+        except LabError as error:
+            if not self.on:
+                raise
+            print(f"{error}: reset", file=sys.stderr)
             self.reset()
             self._until(lambda: READY in self.console(), BOOT_S, "did not boot, twice")
         self.guest.run("true", timeout_s=BOOT_S)
@@ -212,8 +216,7 @@ class Vm:
         if not daemon.await_(lambda: done() or not self.on, timeout_s):
             raise LabError(f"{self.server.name} {else_} within {timeout_s:g} s; see {self.folder}")
         if not self.on:
-            said = (self.folder / "qemu.log").read_text(errors="replace").strip().splitlines()
-            raise LabError(f"{self.server.name}: QEMU ended: {said[-1] if said else 'without a word'}")
+            raise LabError(f"{self.server.name}: QEMU ended: {daemon.last_words(self.folder, 'qemu')}")
 
 
 def power_on(folder: Path) -> None:

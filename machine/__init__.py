@@ -120,6 +120,10 @@ class Machine(Protocol):
         """Ask a running irqbalance through its socket ("setup"); raises NotPresentError when none runs."""
         ...
 
+    def command(self, name: str, *words: str) -> str:
+        """What one of the programs in `programs.PROGRAMS` prints; raises NotPresentError when it is not installed."""
+        ...
+
 
 class Writer(Machine, Protocol):
     """Reads and writes; only the engine of a transaction holds one."""

@@ -91,6 +91,11 @@ class Recording:
         answer: str = self._keep(("irqbalance", request), lambda: self.machine.irqbalance(request), str.encode)
         return answer
 
+    def command(self, name: str, *words: str) -> str:
+        """As `Machine.command`."""
+        said: str = self._keep(("command", name, *words), lambda: self.machine.command(name, *words), str.encode)
+        return said
+
 
 class Captured:
     """A recorded machine from a capture's text or its path; what was not recorded is not present.
@@ -161,6 +166,10 @@ class Captured:
     def irqbalance(self, request: str) -> str:
         """As `Machine.irqbalance`."""
         return self._bytes("irqbalance", request).decode()
+
+    def command(self, name: str, *words: str) -> str:
+        """As `Machine.command`."""
+        return self._bytes("command", name, *words).decode()
 
     def write(self, path: str, text: str) -> None:
         """Change a recorded file, in memory; raises NotPresentError when it was not recorded."""

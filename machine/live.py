@@ -177,6 +177,13 @@ class Live:
         self.only_live("irqbalance")
         return balancer.ask(balancer.find(self.read("/proc/net/unix")), request)
 
+    def command(self, name: str, *words: str) -> str:
+        """What one of the programs in `programs.PROGRAMS` prints; raises NotPresentError when it is not installed."""
+        self.only_live("command")
+        from machine import programs  # noqa: PLC0415 - subprocess is only for who needs it
+
+        return programs.run(name, *words)
+
     def only_live(self, what: str) -> None:
         """Raise NotPresentError for what only a running machine has."""
         if self.root != "/":

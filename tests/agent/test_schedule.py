@@ -9,6 +9,7 @@ import pytest
 from agent.config import ConfigError
 from agent.rows import Changes
 from agent.schedule import MAX_STUCK, Ran, Schedule
+from collectors.about import About
 from collectors.registry import Collector
 from machine import Machine, NotPresentError
 from machine.live import Live
@@ -23,6 +24,7 @@ class Subject:
     def __init__(self, name: str, every_s: float = 0.05, deadline_s: float = 5.0) -> None:
         self.NAME = name
         self.EVERY_S = every_s
+        self.ABOUT = About("what a test decides", "a test")
         self.DEADLINE_S = deadline_s
         self.does: Callable[[], Iterable[Fact | Sample | Event]] = lambda: [Sample(f"{name}.x", "", 1.0)]
         self.calls = 0

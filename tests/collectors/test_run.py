@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from collectors import registry
+from collectors.about import LEAST_S, row
 from collectors.registry import ALL, Collector, by_name
 from collectors.run import collect_facts, run
 from machine import DeniedError, Machine, MachineError, NotPresentError
@@ -38,24 +38,30 @@ def test_names_come_back_and_an_unknown_one_lists_them() -> None:
         by_name("nics")
 
 
-def test_each_has_a_deadline_shorter_than_a_minute_and_a_row_in_the_readme(root: Path) -> None:
-    readme = (root / "collectors/README.md").read_text()
+def test_each_has_a_deadline_shorter_than_a_minute_and_runs_no_oftener_than_its_cost_allows() -> None:
     for collector in ALL:
         assert 0 < collector.DEADLINE_S < 60
-        assert collector.EVERY_S in (10.0, 60.0)
-        row = re.search(rf"^\| `{collector.NAME}` \|.*\| {collector.EVERY_S:g} s \|", readme, re.MULTILINE)
-        assert row, collector.NAME
-    assert {name for name in modules(root) if f"`{name}`" not in readme} == set()
+        assert LEAST_S[collector.ABOUT.cost] <= collector.EVERY_S, collector.NAME
 
 
-def test_every_metric_is_named_after_its_collector_and_in_the_readme(root: Path) -> None:
-    readme = (root / "collectors/README.md").read_text()
-    for name in {collector.NAME for collector in ALL}:
-        source = (root / "collectors" / f"{name}.py").read_text()
-        metrics = re.findall(r'"((?:\w+)\.[a-z][a-z0-9_]+)"', source)
-        assert all(metric.startswith(f"{name}.") for metric in metrics if metric.split(".")[0] in dir(registry))
-        if metrics:
-            assert f"`{name}." in readme
+def test_the_readme_has_the_row_of_each_word_for_word(root: Path, update: bool) -> None:
+    path = root / "collectors/README.md"
+    text = path.read_text()
+    rows = [row(collector.NAME, collector.EVERY_S, collector.ABOUT) for collector in ALL]
+    before, _, rest = text.partition("|---|---|---|---|---|---|---|\n")
+    after = rest[rest.index("\n\n") :]
+    if update:
+        path.write_text(f"{before}|---|---|---|---|---|---|---|\n" + "\n".join(rows) + after)
+    assert rest.removesuffix(after).splitlines() == rows
+    assert {name for name in modules(root) if f"`{name}`" not in text} == set()
+
+
+def test_every_metric_is_named_after_its_collector_and_declared(root: Path) -> None:
+    for collector in ALL:
+        assert all(metric.startswith(f"{collector.NAME}.") for metric in collector.ABOUT.metrics)
+        source = (root / "collectors" / f"{collector.NAME}.py").read_text()
+        written = set(re.findall(rf'"({collector.NAME}\.[a-z][a-z0-9_]+)"', source))
+        assert written <= set(collector.ABOUT.metrics), collector.NAME
 
 
 def test_a_cycle_over_this_machine_yields_wire_structs_with_unique_keys() -> None:

@@ -1,0 +1,41 @@
+"""The slow truth about a machine: one struct per kind of component. A collector yields them, ingest decodes them.
+
+Every fact has a `key` that stays when the component moves: a NIC's permanent MAC, a PCI address, `node0`. Fields name
+their source in a comment. None means the machine does not say; -1 is never used for "unknown".
+
+One module here per domain; a new kind is a struct there, a line in the import and one in `Fact`.
+"""
+
+import msgspec
+
+from wire.facts.host import Cpu as Cpu
+from wire.facts.host import CpuThread as CpuThread
+from wire.facts.host import Dimm as Dimm
+from wire.facts.host import Dmi as Dmi
+from wire.facts.host import Hwmon as Hwmon
+from wire.facts.host import Memory as Memory
+from wire.facts.host import Numa as Numa
+from wire.facts.host import Pci as Pci
+from wire.facts.nic import Ethtool as Ethtool
+from wire.facts.nic import Irq as Irq
+from wire.facts.nic import Nic as Nic
+from wire.facts.nic import Queue as Queue
+from wire.facts.nic import Queues as Queues
+from wire.facts.nic import Softnet as Softnet
+
+Fact = (
+    Dmi
+    | Cpu
+    | Numa
+    | Memory
+    | Dimm
+    | Nic
+    | Ethtool
+    | Irq
+    | Queues
+    | Softnet
+    | Pci
+    | Hwmon
+)  # fmt: skip
+
+FACT: "msgspec.json.Decoder[Fact]" = msgspec.json.Decoder(Fact)
