@@ -10,7 +10,7 @@ from typing import NamedTuple
 from agent.config import Config
 from machine import DeniedError, Machine, MachineError, NotPresentError, ethtool, netdev, rtnl
 
-TOP_LEVEL = ("wire", "machine", "collectors", "tuners", "agent", "hwdb")
+TOP_LEVEL = ("wire", "machine", "collectors", "pollers", "tuners", "agent", "hwdb")
 CAP_NET_ADMIN = 12
 BROKER_S = 5.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("wire", "machine", "collectors", "tuners", "agent", "hwdb", "hardware_lab", "migrations", "bench")
+ROOMS = ("wire", "machine", "collectors", "pollers", "tuners", "agent", "hwdb", "hardware_lab", "migrations", "bench")
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("wire", "machine", "collectors", "tuners", "agent", "hwdb", "hardware_lab")
+PACKAGES = ("wire", "machine", "collectors", "pollers", "tuners", "agent", "hwdb", "hardware_lab")
 
 
 @pytest.fixture(scope="module")
