@@ -8,6 +8,7 @@ One module here per domain; a new kind is a struct there, a line in the import a
 
 import msgspec
 
+from wire.facts.cables import Lldp as Lldp
 from wire.facts.host import Cpu as Cpu
 from wire.facts.host import CpuThread as CpuThread
 from wire.facts.host import Dimm as Dimm
@@ -36,6 +37,7 @@ Fact = (
     | Softnet
     | Pci
     | Hwmon
+    | Lldp
 )  # fmt: skip
 
 FACT: "msgspec.json.Decoder[Fact]" = msgspec.json.Decoder(Fact)

@@ -1,0 +1,71 @@
+"""IEEE 802.1AB's words and the spelling of its identifiers, the same for frames, lldpd and LLDP-MIB."""
+
+import ipaddress
+from collections.abc import Mapping
+
+from wire.text import clean
+
+CHASSIS = {
+    1: "component",
+    2: "ifalias",
+    3: "port-component",
+    4: "mac",
+    5: "ip",
+    6: "ifname",
+    7: "local",
+}
+PORT = {
+    1: "ifalias",
+    2: "port-component",
+    3: "mac",
+    4: "ip",
+    5: "ifname",
+    6: "circuit",
+    7: "local",
+}
+CAPABILITIES = (  # by bit of TLV 7 and of lldpRemSysCapEnabled
+    "other",
+    "repeater",
+    "bridge",
+    "wlan",
+    "router",
+    "telephone",
+    "docsis",
+    "station",
+    "cvlan",
+    "svlan",
+    "tpmr",
+)
+_FAMILIES = {1: 4, 2: 16}  # IANA address family -> bytes of an address
+
+
+def identity(words: Mapping[int, str], subtype: int, value: bytes) -> tuple[str, str]:
+    """(subtype's word, identifier as text) of a chassis id (`CHASSIS`) or port id (`PORT`); an unknown subtype's
+    number stands for its word. A MAC is `aa:bb:cc:dd:ee:ff`; binary that is no text stands in hexadecimal.
+    """
+    word = words.get(subtype, str(subtype))
+    if word == "mac" and len(value) == 6:
+        return word, value.hex(":")
+    if word == "ip" and value:
+        return word, address(value[0], value[1:]) or value.hex()
+    return word, _text(value)
+
+
+def address(family: int, value: bytes) -> str:
+    """A network address in its usual spelling by IANA family number; "" for a family that is not IP's."""
+    return str(ipaddress.ip_address(value)) if _FAMILIES.get(family) == len(value) else ""
+
+
+def capabilities(bits: int) -> list[str]:
+    """The words for the bits that are set, sorted; bit 0 is `other`."""
+    return sorted(word for bit, word in enumerate(CAPABILITIES) if bits >> bit & 1)
+
+
+def _text(value: bytes) -> str:
+    """Text, or hexadecimal where the bytes are none."""
+    trimmed = value.rstrip(b"\0")
+    try:
+        said = trimmed.decode()
+    except UnicodeDecodeError:
+        return trimmed.hex()
+    return clean(said) if said.isprintable() or any(letter.isalnum() for letter in said) else trimmed.hex()
