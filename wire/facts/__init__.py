@@ -23,6 +23,17 @@ from wire.facts.nic import Nic as Nic
 from wire.facts.nic import Queue as Queue
 from wire.facts.nic import Queues as Queues
 from wire.facts.nic import Softnet as Softnet
+from wire.facts.platform import Clock as Clock
+from wire.facts.platform import Cmdline as Cmdline
+from wire.facts.platform import Edac as Edac
+from wire.facts.platform import EdacModule as EdacModule
+from wire.facts.platform import Firmware as Firmware
+from wire.facts.platform import Mce as Mce
+from wire.facts.platform import Pcie as Pcie
+from wire.facts.platform import PtpClock as PtpClock
+from wire.facts.platform import Timestamping as Timestamping
+from wire.facts.platform import Trust as Trust
+from wire.facts.platform import Watchdog as Watchdog
 
 Fact = (
     Dmi
@@ -38,6 +49,16 @@ Fact = (
     | Pci
     | Hwmon
     | Lldp
+    | Clock
+    | Cmdline
+    | Edac
+    | Firmware
+    | Mce
+    | Pcie
+    | PtpClock
+    | Timestamping
+    | Trust
+    | Watchdog
 )  # fmt: skip
 
 FACT: "msgspec.json.Decoder[Fact]" = msgspec.json.Decoder(Fact)
