@@ -36,6 +36,13 @@ CAPABILITIES = (  # by bit of TLV 7 and of lldpRemSysCapEnabled
     "svlan",
     "tpmr",
 )
+MAUS = {  # IANA-MAU-MIB dot3MauType
+    **{5: "10BaseT", 10: "10BaseTHD", 11: "10BaseTFD", 15: "100BaseTXHD", 16: "100BaseTXFD", 17: "100BaseFXHD"},
+    **{18: "100BaseFXFD", 21: "1000BaseXHD", 22: "1000BaseXFD", 23: "1000BaseLXHD", 24: "1000BaseLXFD"},
+    **{25: "1000BaseSXHD", 26: "1000BaseSXFD", 27: "1000BaseCXHD", 28: "1000BaseCXFD", 29: "1000BaseTHD"},
+    **{30: "1000BaseTFD", 31: "10GigBaseX", 33: "10GigBaseR", 34: "10GigBaseER", 35: "10GigBaseLR"},
+    **{36: "10GigBaseSR", 41: "10GigBaseCX4", 54: "10GigBaseT", 55: "10GigBaseLRM"},
+}
 _FAMILIES = {1: 4, 2: 16}  # IANA address family -> bytes of an address
 
 

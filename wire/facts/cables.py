@@ -45,6 +45,6 @@ class Lldp(msgspec.Struct, kw_only=True, omit_defaults=True, tag="lldp", tag_fie
     lag_port: int | None = None  # the aggregated port's number
     max_frame_bytes: int | None = None  # 802.3 maximum frame size
     autoneg: bool | None = None  # 802.3 MAC/PHY: enabled
-    mau_type: int | None = None  # 802.3 operational MAU type, IANA-MAU-MIB dot3MauType
+    mau: str = ""  # 802.3 operational MAU type: `1000BaseTFD`, the bare number for one without a name here
     power: str = ""  # 802.3 power via MDI: "PSE" or "PD", and its class: "PSE class 4"
     med: dict[str, str] = {}  # LLDP-MED inventory: hardware, firmware, software, serial, manufacturer, model, asset
