@@ -34,6 +34,15 @@ from wire.facts.platform import PtpClock as PtpClock
 from wire.facts.platform import Timestamping as Timestamping
 from wire.facts.platform import Trust as Trust
 from wire.facts.platform import Watchdog as Watchdog
+from wire.facts.rack import Bank as Bank
+from wire.facts.rack import Condition as Condition
+from wire.facts.rack import Device as Device
+from wire.facts.rack import Entity as Entity
+from wire.facts.rack import EntitySensor as EntitySensor
+from wire.facts.rack import Outlet as Outlet
+from wire.facts.rack import Port as Port
+from wire.facts.rack import Probe as Probe
+from wire.facts.rack import Ups as Ups
 
 Fact = (
     Dmi
@@ -59,6 +68,15 @@ Fact = (
     | Timestamping
     | Trust
     | Watchdog
+    | Bank
+    | Condition
+    | Device
+    | Entity
+    | EntitySensor
+    | Outlet
+    | Port
+    | Probe
+    | Ups
 )  # fmt: skip
 
 FACT: "msgspec.json.Decoder[Fact]" = msgspec.json.Decoder(Fact)
