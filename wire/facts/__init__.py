@@ -8,6 +8,10 @@ One module here per domain; a new kind is a struct there, a line in the import a
 
 import msgspec
 
+from wire.facts.bmc import Bmc as Bmc
+from wire.facts.bmc import BmcFirmware as BmcFirmware
+from wire.facts.bmc import BmcSensor as BmcSensor
+from wire.facts.bmc import Fru as Fru
 from wire.facts.cables import Lldp as Lldp
 from wire.facts.host import Cpu as Cpu
 from wire.facts.host import CpuThread as CpuThread
@@ -77,6 +81,10 @@ Fact = (
     | Port
     | Probe
     | Ups
+    | Bmc
+    | BmcFirmware
+    | BmcSensor
+    | Fru
 )  # fmt: skip
 
 FACT: "msgspec.json.Decoder[Fact]" = msgspec.json.Decoder(Fact)
