@@ -112,6 +112,17 @@ class Machine(Protocol):
         """SIOCETHTOOL with `request` in a buffer of `size` bytes; returns the buffer. Raises MachineError."""
         ...
 
+    def ipmi(self, netfn: int, command: int, data: bytes = b"") -> bytes:
+        """Completion code and data of the BMC's response to a request that only reads; raises MachineError.
+
+        NotPresentError without an IPMI device, BusyError when the BMC does not answer in time.
+        """
+        ...
+
+    def nvme_admin(self, device: str, opcode: int, nsid: int, cdw10: int, size: int) -> bytes:
+        """Answer of "nvme0" to one of the admin commands that only read (`nvme.check`). Raises MachineError."""
+        ...
+
     def psutil(self, function: str) -> Any:
         """JSON-able result of one of psutil's functions (named tuples as dicts). Raises NotPresentError."""
         ...

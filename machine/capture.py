@@ -1,5 +1,6 @@
 """A machine on file: `Recording` writes down what is asked of a machine, `Captured` answers from that."""
 
+import functools
 import json
 import os
 from collections.abc import Callable, Collection
@@ -82,6 +83,18 @@ class Recording:
         reply: bytes = self._keep(call, lambda: self.machine.ethtool_ioctl(ifname, request, size), _without_padding)
         return reply
 
+    def ipmi(self, netfn: int, command: int, data: bytes = b"") -> bytes:
+        """As `Machine.ipmi`."""
+        reply: bytes = self._keep(_ipmi(netfn, command, data), lambda: self.machine.ipmi(netfn, command, data), bytes)
+        return reply
+
+    def nvme_admin(self, device: str, opcode: int, nsid: int, cdw10: int, size: int) -> bytes:
+        """As `Machine.nvme_admin`."""
+        call = ("nvme", device, str(opcode), str(nsid), str(cdw10), str(size))
+        ask = functools.partial(self.machine.nvme_admin, device, opcode, nsid, cdw10, size)
+        reply: bytes = self._keep(call, ask, _without_padding)
+        return reply
+
     def psutil(self, function: str) -> Any:
         """As `Machine.psutil`."""
         return self._keep(("psutil", function), lambda: self.machine.psutil(function), _json)
@@ -156,6 +169,14 @@ class Captured:
         """As `Machine.ethtool_ioctl`."""
         return self._bytes("ioctl", ifname, str(size), request.hex()).ljust(size, b"\0")
 
+    def ipmi(self, netfn: int, command: int, data: bytes = b"") -> bytes:
+        """As `Machine.ipmi`."""
+        return self._bytes(*_ipmi(netfn, command, data))
+
+    def nvme_admin(self, device: str, opcode: int, nsid: int, cdw10: int, size: int) -> bytes:
+        """As `Machine.nvme_admin`."""
+        return self._bytes("nvme", device, str(opcode), str(nsid), str(cdw10), str(size)).ljust(size, b"\0")
+
     def psutil(self, function: str) -> Any:
         """As `Machine.psutil`."""
         try:
@@ -199,6 +220,10 @@ class Captured:
         setup = parse_setup(self.irqbalance("setup"))
         banned = "".join(f"IRQ {irq} LOAD 0 DIFF 0 CLASS 0 " for irq in sorted(set(irqs)))
         self.tape["irqbalance", "setup"] = f"SLEEP {setup.sleep_s} {banned}BANNED {setup.banned_cpus}".encode()
+
+
+def _ipmi(netfn: int, command: int, data: bytes) -> Call:
+    return ("ipmi", f"{netfn:02x}", f"{command:02x}", data.hex() or "-")
 
 
 def _load(path: str | os.PathLike[str]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from machine import MachineError, NotPresentError, Reply, failure, netlink
+from machine import MachineError, NotPresentError, Reply, failure, ipmi, netlink, nvme
 from machine import irqbalance as balancer
 
 MAX_FILE_BYTES = 64 << 20
@@ -158,6 +158,17 @@ class Live:
         finally:
             self._controls.append(control)
         return buffer.tobytes()
+
+    def ipmi(self, netfn: int, command: int, data: bytes = b"") -> bytes:
+        """Completion code and data of the BMC's response to a request that only reads; raises MachineError."""
+        self.only_live("ipmi")
+        return ipmi.ask(ipmi.find(), netfn, command, data)
+
+    def nvme_admin(self, device: str, opcode: int, nsid: int, cdw10: int, size: int) -> bytes:
+        """Answer of "nvme0" to one of the admin commands that only read (`nvme.check`). Raises MachineError."""
+        self.only_live("NVMe")
+        nvme.check(device, opcode, cdw10, size)
+        return nvme.admin(f"/dev/{device}", opcode, nsid, cdw10, size)
 
     def psutil(self, function: str) -> Any:
         """JSON-able result of one of the functions in `PSUTIL` (named tuples as dicts). Raises NotPresentError."""

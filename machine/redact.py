@@ -6,14 +6,14 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from machine import MachineError, NotPresentError, Reply, nla, smbios
+from machine import MachineError, NotPresentError, Reply, nla, nvme, smartctl, smbios
 from machine.disguise import Disguise
 from machine.tape import Body, Call, Tape
 
 _SECRET_FILES = re.compile(
     r".*/(product_serial|board_serial|chassis_serial|\w*asset_tag|product_uuid|serial|serial_number|unique_id|uuid"
     r"|machine-id|boot_id|hostname|domainname|wwid|wwn|nguid|eui|node_guid|sys_image_guid|node_desc|phys_switch_id"
-    r"|phys_port_id)"
+    r"|phys_port_id|subsysnqn|hostnqn|hostid|sas_address|mfr_serial)"
 )
 _LEFT_OUT = re.compile(r"/sys/firmware/dmi/tables/.*|.*/vpd[^/]*|.*/eeprom")  # bytes that may hold serial numbers
 _VERSIONS = re.compile(r".*/[^/]*(version|firmware|bios|modalias)[^/]*")  # four numbers there are no address
@@ -57,7 +57,7 @@ _MULTIPATH, _VIA = 9, 18
 
 def redact(tape: Tape, salt: bytes = b"") -> Tape:
     """The tape with stand-ins for MACs, serial numbers, UUIDs, host names and IP addresses; opaque files go,
-    of an SMBIOS table the memory devices stay."""
+    of an SMBIOS table memory, fans and power supplies stay."""
     redaction = _Redaction(tape, Disguise(salt or os.urandom(16)))
     return {redaction.call(call): redaction.body(call, tape[call]) for call in tape}
 
@@ -87,17 +87,21 @@ class _Redaction:
             if call[0] == "rtnl":
                 return [Reply(reply.kind, self.rtnl(reply.kind, reply.payload)) for reply in body]
             return [Reply(reply.kind, self.binary(reply.payload)) for reply in body]
+        if call[0] == "nvme":
+            return nvme.public(body, int(call[2]), self.disguise.word)
+        if call[:2] == ("command", "smartctl"):
+            body = smartctl.public(body.decode(errors="replace"), self.disguise.word).encode()
         if call[0] == "file" and _LEFT_OUT.fullmatch(call[1]):
             return self.opaque(call[1], body)
         return self.content(call, body)
 
     def opaque(self, path: str, body: bytes) -> Body:
-        """The memory devices of an SMBIOS table, nothing of any other file and of a table that cannot be read."""
+        """The devices of an SMBIOS table, nothing of any other file and of a table that cannot be read."""
         left_out = NotPresentError(f"{path}: left out of a redacted capture")
         if path != smbios.TABLE:
             return left_out
         try:
-            return smbios.memory_only(body, self.disguise.word)
+            return smbios.devices_only(body, self.disguise.word)
         except MachineError:
             return left_out
 

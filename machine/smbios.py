@@ -7,13 +7,18 @@ from typing import NamedTuple
 from machine import MachineError
 
 TABLE = "/sys/firmware/dmi/tables/DMI"
-MEMORY_DEVICE, END_OF_TABLE = 17, 127
+MEMORY_DEVICE, COOLING_DEVICE, POWER_SUPPLY, END_OF_TABLE = 17, 27, 39, 127
 
 _HEADER_BYTES = 4
 _END = bytes((END_OF_TABLE, _HEADER_BYTES, 0xFF, 0xFE, 0, 0))
-# Of a memory device (7.18) those strings name nobody: device and bank locator, manufacturer, part, firmware version.
-_PUBLIC = (0x10, 0x11, 0x17, 0x1A, 0x2B)
-_SECRET = (0x18, 0x19)  # serial number, asset tag; they win where a string serves several fields
+# The structures that a redacted capture keeps, and which of their strings name nobody.
+_PUBLIC = {
+    MEMORY_DEVICE: (0x10, 0x11, 0x17, 0x1A, 0x2B),  # 7.18: device and bank locator, manufacturer, part, firmware
+    COOLING_DEVICE: (0x0E,),  # 7.28: description
+    POWER_SUPPLY: (0x05, 0x06, 0x07, 0x0A, 0x0B),  # 7.40: location, name, manufacturer, part, revision
+}
+# Serial number and asset tag; they win where a string serves several fields.
+_SECRET = {MEMORY_DEVICE: (0x18, 0x19), COOLING_DEVICE: (), POWER_SUPPLY: (0x08, 0x09)}
 # What firmware writes where it knows nothing: words, its own template ("DIMM_A1_SN", "PartNum3"), fill characters.
 _PLACEHOLDER = re.compile(
     r"(?i)no ?dimm|(?:module )?not (?:specified|available|present|installed|provided|applicable)|unknown|undefined"
@@ -63,17 +68,19 @@ def said(string: bytes) -> str:
     return "" if _PLACEHOLDER.fullmatch(text) else text
 
 
-def memory_only(table: bytes, stand_in: Callable[[str], str]) -> bytes:
-    """A table of the memory devices alone, their serial numbers, asset tags and strings of no known field disguised.
+def devices_only(table: bytes, stand_in: Callable[[str], str]) -> bytes:
+    """A table of memory, cooling devices and power supplies alone, with serial numbers, asset tags and strings of no
+    known field disguised.
 
     `stand_in` must keep a text's length. Raises MachineError for a damaged table.
     """
-    devices = (one for one in structures(table) if one.kind == MEMORY_DEVICE)
+    devices = (one for one in structures(table) if one.kind in _PUBLIC)
     return b"".join(_disguised(one, stand_in) for one in devices) + _END
 
 
 def _disguised(device: Structure, stand_in: Callable[[str], str]) -> bytes:
-    public = {device.number(at, 1) for at in _PUBLIC} - {device.number(at, 1) for at in _SECRET}
+    public = {device.number(at, 1) for at in _PUBLIC[device.kind]}
+    public -= {device.number(at, 1) for at in _SECRET[device.kind]}
     strings = [
         text if number in public or not said(text) else stand_in(text.decode("latin-1")).encode("latin-1")
         for number, text in enumerate(device.strings, 1)

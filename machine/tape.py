@@ -21,7 +21,9 @@ Body = bytes | list[Reply] | MachineError
 Tape = dict[Call, Body]
 
 FIRST_LINE = "rackhand capture 1"
-OPERATIONS = frozenset({"file", "names", "link", "path", "rtnl", "genl", "ioctl", "psutil", "irqbalance", "command"})
+OPERATIONS = frozenset(
+    {"file", "names", "link", "path", "rtnl", "genl", "ioctl", "nvme", "psutil", "irqbalance", "command"}
+)
 _NETLINK = ("rtnl", "genl")
 _SAFE = "/:,@.{}+=~()*!$&';"
 _ERRORS: dict[str, type[MachineError]] = {

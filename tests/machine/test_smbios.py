@@ -11,11 +11,18 @@ from machine import MachineError, NotPresentError, redact, smbios
 from machine.capture import Captured, Recording
 from machine.disguise import Disguise
 from machine.live import Live
-from machine.smbios import Structure, memory_only, said, structures
+from machine.smbios import Structure, devices_only, said, structures
 from machine.tape import Tape
 
 DUMPS = "dmi-lshw-lspci/*/*.*"
 END = bytes((127, 4, 0xFF, 0xFE, 0, 0))
+# Strings of the devices that a capture keeps: who made it and what it is; which one it is.
+NAMES = {
+    smbios.MEMORY_DEVICE: (0x10, 0x11, 0x17, 0x1A),
+    smbios.COOLING_DEVICE: (0x0E,),
+    smbios.POWER_SUPPLY: (5, 6, 7, 10),
+}
+SERIALS = {smbios.MEMORY_DEVICE: (0x18, 0x19), smbios.COOLING_DEVICE: (), smbios.POWER_SUPPLY: (8, 9)}
 
 
 def dumps(data: Path) -> Iterator[bytes]:
@@ -92,11 +99,11 @@ def test_whatever_the_bytes_are_there_are_structures_or_one_error(table: bytes) 
         found = list(structures(table))
     except MachineError:
         with pytest.raises(MachineError):
-            memory_only(table, str)
+            devices_only(table, str)
         return
     assert sum(len(one.body) for one in found) <= len(table)
-    kept = list(structures(memory_only(table, str)))
-    assert kept[:-1] == [one for one in found if one.kind == smbios.MEMORY_DEVICE]
+    kept = list(structures(devices_only(table, str)))
+    assert kept[:-1] == [one for one in found if one.kind in NAMES]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +148,7 @@ def test_only_memory_devices_stay_and_only_their_public_strings() -> None:
     system = bytes((1, 0x1B, 0, 0, 1, 2, 3, 4)) + b"\x4c" * 16 + b"\1\0\0" + b"Dell\0R750\0v\0B5QN72X\0\0"
     strings = [b"A1", b"Bank", b"Samsung", b"SN346C4A12  ", b"TAG777", b"M393", b"1.0", b"MAC 0c42a1aabbcc"]
     fields = {"locator": 1, "bank": 2, "vendor": 3, "serial": 4, "tag": 5, "part": 6, "firmware": 7}
-    kept = memory_only(system + device(strings, **fields) + END, Disguise(b"salt").word)
+    kept = devices_only(system + device(strings, **fields) + END, Disguise(b"salt").word)
     (one, end) = structures(kept)
     assert end.kind == smbios.END_OF_TABLE
     assert one.strings[:3] + one.strings[5:7] == strings[:3] + strings[5:7]
@@ -153,7 +160,7 @@ def test_only_memory_devices_stay_and_only_their_public_strings() -> None:
 def test_a_string_that_is_a_serial_number_too_is_one_and_a_placeholder_is_none() -> None:
     table = device([b"A1", b"346C4A12", b"Unknown"], locator=1, part=2, serial=2, tag=3)
     table += device([b"A2", b"NO DIMM", b"\xe9\xff77"], locator=1, part=2, serial=2, tag=3)
-    (one, two, _) = structures(memory_only(table, Disguise(b"salt").word))
+    (one, two, _) = structures(devices_only(table, Disguise(b"salt").word))
     assert (one.text(0x10), one.strings[2]) == ("A1", b"Unknown")
     assert one.strings[1] != b"346C4A12"
     assert two.strings[:2] == [b"A2", b"NO DIMM"]
@@ -163,15 +170,15 @@ def test_a_string_that_is_a_serial_number_too_is_one_and_a_placeholder_is_none()
 
 def test_no_serial_number_of_a_real_machine_survives_a_capture(data: Path) -> None:
     for table in dumps(data):
-        devices = [one for one in structures(table) if one.kind == smbios.MEMORY_DEVICE]
-        serials = {one.text(0x18) for one in devices} | {one.text(0x19) for one in devices}
+        devices = [one for one in structures(table) if one.kind in NAMES]
+        serials = {one.text(at) for one in devices for at in SERIALS[one.kind]}
         tape: Tape = {("file", smbios.TABLE): table}
         machine = Captured(_text(tape))
         again = list(structures(machine.read_bytes(smbios.TABLE)))
         assert [one.body for one in again[:-1]] == [one.body for one in devices]
         assert not [serial for serial in serials if serial and serial.encode() in machine.read_bytes(smbios.TABLE)]
-        names = [[one.text(at) for at in (0x10, 0x11, 0x17, 0x1A)] for one in devices]
-        assert [[one.text(at) for at in (0x10, 0x11, 0x17, 0x1A)] for one in again[:-1]] == names
+        names = [[one.text(at) for at in NAMES[one.kind]] for one in devices]
+        assert [[one.text(at) for at in NAMES[one.kind]] for one in again[:-1]] == names
 
 
 def _text(tape: Tape) -> str:
