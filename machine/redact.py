@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from machine import MachineError, NotPresentError, Reply, nla, nvme, smartctl, smbios
+from machine import MachineError, NotPresentError, Reply, ipmi, nla, nvme, smartctl, smbios
 from machine.disguise import Disguise
 from machine.tape import Body, Call, Tape
 
@@ -87,6 +87,8 @@ class _Redaction:
             if call[0] == "rtnl":
                 return [Reply(reply.kind, self.rtnl(reply.kind, reply.payload)) for reply in body]
             return [Reply(reply.kind, self.binary(reply.payload)) for reply in body]
+        if call[0] == "ipmi":
+            return ipmi.redact(call, body, self.disguise)
         if call[0] == "nvme":
             return nvme.public(body, int(call[2]), self.disguise.word)
         if call[:2] == ("command", "smartctl"):

@@ -22,7 +22,7 @@ Tape = dict[Call, Body]
 
 FIRST_LINE = "rackhand capture 1"
 OPERATIONS = frozenset(
-    {"file", "names", "link", "path", "rtnl", "genl", "ioctl", "nvme", "psutil", "irqbalance", "command"}
+    {"file", "names", "link", "path", "rtnl", "genl", "ioctl", "ipmi", "nvme", "psutil", "irqbalance", "command"}
 )
 _NETLINK = ("rtnl", "genl")
 _SAFE = "/:,@.{}+=~()*!$&';"

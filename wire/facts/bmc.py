@@ -34,7 +34,7 @@ class Bmc(msgspec.Struct, kw_only=True, omit_defaults=True, tag="bmc", tag_field
     system_serial: str = ""  # Redfish ComputerSystem.SerialNumber; FRU 0's product serial number
     power: str = ""  # Get Chassis Status, Redfish PowerState: "on", "off", "" when not said
     restore: str = ""  # after power came back: "always-off", "previous", "always-on"
-    faults: list[str] = []  # Get Chassis Status: "power overload", "interlock", "power", "power control", "drive", "fan"
+    faults: list[str] = []  # Get Chassis Status: "power overload", "interlock", "power", "drive", "fan", ...
     intrusion: bool | None = None  # Get Chassis Status; Redfish PhysicalSecurity
     identify: str = ""  # "off", "on", "temporary"; Redfish IndicatorLED, LocationIndicatorActive
     health: str = ""  # Redfish Status.HealthRollup of the system: "ok", "warning", "critical"
