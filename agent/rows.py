@@ -1,4 +1,4 @@
-"""From the runs of a cycle to rows of the spool; facts only when they changed."""
+"""From the runs of a cycle to rows of the spool; facts only when they changed, samples only when they moved."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,8 +6,10 @@ from typing import cast
 
 import msgspec
 
+from agent.moved import Moved
 from agent.schedule import Ran
 from agent.spool import Body, Row, event_row
+from collectors.registry import ALL
 from wire.codec import raw
 from wire.facts import Fact
 from wire.report import Event, Priority, Run, Severity, Status
@@ -15,6 +17,7 @@ from wire.report import Event, Priority, Run, Severity, Status
 ROW_BYTES = 512 * 1024  # facts of one row, unless one collector alone has more
 
 _BAD = (Status.FAILED, Status.HUNG)
+BANDS = {metric: band for collector in ALL for metric, band in collector.ABOUT.metrics.items()}
 
 
 class Changes:
@@ -24,10 +27,12 @@ class Changes:
         self.facts: dict[str, list[Fact]] = {}
         self._digests: dict[str, str] = {}
         self._statuses: dict[str, Status] = {}
+        self._moved = Moved(BANDS)
 
     def resend(self) -> None:
-        """Send all facts with their next run."""
+        """Send all facts and samples with their next run."""
         self._digests.clear()
+        self._moved.resend()
 
     def rows(self, cycle: Sequence[Ran]) -> list[Row]:
         """One row of samples, rows of changed facts, and one of events, if there are any."""
@@ -42,13 +47,15 @@ class Changes:
 
     def _run(self, ran: Ran) -> Run:
         name, result = ran.name, ran.result
+        samples, partial = self._moved.pick(name, result.samples)
         made = Run(
             collector=name,
             status=result.status,
             at_ms=ran.at_ms,
             duration_ms=result.duration_ms,
             reason=result.reason,
-            samples=cast("list[msgspec.Raw]", result.samples),  # encoded with the row, to the same bytes
+            partial=partial,
+            samples=cast("list[msgspec.Raw]", samples),  # encoded with the row, to the same bytes
         )
         if result.status in _BAD:
             return made  # what the facts are is not known

@@ -50,6 +50,7 @@ class Run(msgspec.Struct, kw_only=True):
     digest: Key = ""
     facts: list[msgspec.Raw] | None = None
     samples: Numbers = []
+    partial: bool = False
 
 
 class BoundedEvent(msgspec.Struct, kw_only=True):
@@ -91,6 +92,7 @@ class LooseRun(msgspec.Struct, kw_only=True):
     digest: Key = ""
     facts: list[msgspec.Raw] | None = None
     samples: list[msgspec.Raw] = []
+    partial: bool = False
 
 
 class LooseReport(Envelope, kw_only=True):
@@ -216,6 +218,7 @@ def _run(raw: msgspec.Raw, unknown: list[Unknown]) -> Run | None:
         digest=loose.digest,
         facts=loose.facts,
         samples=[number for number in numbers if number is not None],
+        partial=loose.partial,
     )
 
 

@@ -11,6 +11,7 @@ from wire.policy import Reported
 from wire.report import Result
 
 TOUCH_MS = 10_000
+MAX_MOVED = 60 * 14 - 1  # characters: sixty times of thirteen digits; an agent makes five such runs in a row
 
 
 def report(batch: Batch, site: str, told: Report, at_ms: int) -> bool:
@@ -61,11 +62,20 @@ def _run(batch: Batch, told: Report, run: Run, at_ms: int) -> None:
     if run.samples:
         batch.put_samples((told.host_id, run.at_ms, run.samples, run.collector))
         if _newer(batch, told, row.samples_epoch, row.samples_seq):
-            row.samples_epoch, row.samples_seq, row.samples_ms = told.epoch, told.seq, run.at_ms
+            _newest(row, told, run)
     if run.facts is not None and _newer(batch, told, row.facts_epoch, row.facts_seq):
         row.facts_epoch, row.facts_seq, row.digest = told.epoch, told.seq, run.digest
         batch.facts.append((told.host_id, run, at_ms))
     batch.collectors.put(key, row)
+
+
+def _newest(row: CollectorRow, told: Report, run: Run) -> None:
+    """Where the newest value of each series is: in the last whole run, or in one of the partial runs since."""
+    row.samples_epoch, row.samples_seq = told.epoch, told.seq
+    if run.partial:
+        row.moved_ms = f"{row.moved_ms} {run.at_ms}".strip()[-MAX_MOVED:]
+    else:
+        row.samples_ms, row.moved_ms = run.at_ms, ""
 
 
 def _newer(batch: Batch, told: Report, epoch: str, seq: int) -> bool:

@@ -79,6 +79,7 @@ class CollectorRow(msgspec.Struct):
     samples_epoch: str = ""
     samples_seq: int = 0
     samples_ms: int = 0
+    moved_ms: str = ""
 
 
 class ComponentRow(msgspec.Struct):
@@ -106,7 +107,7 @@ TABLES: dict[type[Row], Table] = {
 }
 HOT: dict[type[Row], tuple[str, ...]] = {  # what every report changes; when nothing else did, only this is written
     HostRow: ("last_ms",),
-    CollectorRow: ("at_ms", "duration_ms", "seq", "samples_seq", "samples_ms"),
+    CollectorRow: ("at_ms", "duration_ms", "seq", "samples_seq", "samples_ms", "moved_ms"),
     Stream: ("acked",),
 }
 COLD: dict[type[Row], Callable[[Row], object]] = {

@@ -161,7 +161,8 @@ collector_state = Table(
     _ms("facts_seq"),
     _text("samples_epoch"),
     _ms("samples_seq"),
-    _ms("samples_ms"),  # the newest run with samples: they are those of this time in `sample`
+    _ms("samples_ms"),  # the newest run with all its samples: they are those of this time in `sample`
+    _text("moved_ms"),  # the times of the runs since that sent only what moved, oldest first
     postgresql_with=ROOM,
 )
 

@@ -122,13 +122,21 @@ def history(conn: "Conn", host_id: str, kind: str = "", key: str = "") -> list[H
 
 
 def latest(conn: "Conn", host_id: str) -> list[LatestEntry]:
-    """The newest values of a host, by collector: the samples of each one's newest run, found by their time."""
-    sql = """SELECT DISTINCT c.collector, n.metric, n.key, s.value, s.at_ms FROM collector_state c
-      JOIN sample s ON s.at_ms = c.samples_ms
-      JOIN series n ON n.id = s.series_id AND n.host_id = c.host_id
-      WHERE c.host_id = :host_id AND c.samples_ms > 0 ORDER BY 1, 2, 3"""
-    found = rows(conn, sql, {"host_id": host_id})
-    return _structs(LatestEntry, [row for row in found if row[1].partition(".")[0] == row[0]])
+    """The newest values of a host, by collector: of each one's newest whole run and the partial ones since."""
+    sql = "SELECT collector, samples_ms, moved_ms FROM collector_state WHERE host_id = :host_id AND samples_ms > 0"
+    runs = {row[0]: [row[1], *map(int, row[2].split())] for row in rows(conn, sql, {"host_id": host_id})}
+    times = {at_ms for found in runs.values() for at_ms in found}
+    if not times:
+        return []
+    among = ", ".join(map(str, sorted(times)))  # integers of ours
+    sql = f"""SELECT n.metric, n.key, s.value, s.at_ms FROM sample s JOIN series n ON n.id = s.series_id
+      WHERE n.host_id = :host_id AND s.at_ms IN ({among}) ORDER BY s.at_ms"""  # noqa: S608
+    newest: dict[tuple[str, str, str], tuple[float, int]] = {}
+    for metric, key, value, at_ms in rows(conn, sql, {"host_id": host_id}):
+        collector = metric.partition(".")[0]
+        if at_ms in runs.get(collector, ()):
+            newest[collector, metric, key] = value, at_ms
+    return _structs(LatestEntry, [(*name, *newest[name]) for name in sorted(newest)])
 
 
 def samples(conn: "Conn", host_id: str, metric: str, key: str = "", *, since_ms: int) -> list[tuple[int, float]]:

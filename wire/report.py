@@ -65,6 +65,7 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     digest: str = ""
     facts: list[msgspec.Raw] | None = None
     samples: list[msgspec.Raw] = []  # `Sample` each
+    partial: bool = False  # samples hold only what moved beyond its dead-band since the run before; else all there are
 
 
 class Report(msgspec.Struct, kw_only=True, omit_defaults=True):

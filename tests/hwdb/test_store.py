@@ -113,6 +113,24 @@ def test_latest_is_of_the_newest_run(url: str, ingest: Ingest, fleet: list[Speak
     assert [value for _, value in series] == [1.0, 2.0, 3.0]
 
 
+def test_latest_adds_what_moved_since_to_the_newest_whole_run(url: str, ingest: Ingest, fleet: list[Speaker]) -> None:
+    host = fleet[0]
+    whole = host.run("load", None, one=1, two=2, three=3)
+    runs = [whole, *(host.run("load", None, **moved) for moved in ({"one": 10}, {"two": 20}, {"one": 100}))]
+    for at, run in enumerate(runs):
+        run.at_ms, run.partial = host.now_ms + at, at > 0
+    for run in runs:
+        ingest.batch([host.row(runs=[run])])
+    with reading(url) as conn:
+        found = {one.metric: one.value for one in store_events.latest(conn, host.host_id)}
+    assert found == {"load.one": 100.0, "load.two": 20.0, "load.three": 3.0}
+    again = host.run("load", None, three=4)
+    again.at_ms = host.now_ms + 10
+    ingest.batch([host.row(runs=[again])])
+    with reading(url) as conn:
+        assert [one.metric for one in store_events.latest(conn, host.host_id)] == ["load.three"]
+
+
 def test_policies_are_versions(engine: Engine, query: Query) -> None:
     first = PolicyEntry(name="p", text="a: 1", hash="x", priority=1, created_ms=10)
     with writing(engine) as conn:
