@@ -3,7 +3,23 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from collectors import cpu, dimm, dmi, ethtool, hwmon, irq, load, memory, nic, nicstats, numa, pci, queues, softnet
+from collectors import (
+    bond,
+    cpu,
+    dimm,
+    dmi,
+    ethtool,
+    hwmon,
+    irq,
+    load,
+    memory,
+    nic,
+    nicstats,
+    numa,
+    pci,
+    queues,
+    softnet,
+)
 from collectors.about import About
 from machine import Machine
 from wire.facts import Fact
@@ -45,6 +61,7 @@ ALL: tuple[Collector, ...] = (
     memory,
     dimm,
     nic,
+    bond,
     ethtool,
     nicstats,
     irq,

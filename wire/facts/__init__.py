@@ -21,6 +21,18 @@ from wire.facts.host import Hwmon as Hwmon
 from wire.facts.host import Memory as Memory
 from wire.facts.host import Numa as Numa
 from wire.facts.host import Pci as Pci
+from wire.facts.net import Bond as Bond
+from wire.facts.net import BondPort as BondPort
+from wire.facts.net import Bridge as Bridge
+from wire.facts.net import BridgePort as BridgePort
+from wire.facts.net import Gid as Gid
+from wire.facts.net import LacpPort as LacpPort
+from wire.facts.net import Passthrough as Passthrough
+from wire.facts.net import Rdma as Rdma
+from wire.facts.net import Representor as Representor
+from wire.facts.net import Virt as Virt
+from wire.facts.net import VirtFunction as VirtFunction
+from wire.facts.net import Vlan as Vlan
 from wire.facts.nic import Ethtool as Ethtool
 from wire.facts.nic import Irq as Irq
 from wire.facts.nic import Nic as Nic
@@ -61,6 +73,12 @@ Fact = (
     | Softnet
     | Pci
     | Hwmon
+    | Bond
+    | Bridge
+    | Vlan
+    | Virt
+    | Passthrough
+    | Rdma
     | Lldp
     | Clock
     | Cmdline
