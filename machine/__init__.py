@@ -6,6 +6,7 @@ passes on and records. `Writer` adds the writes; `change.LiveWriter` is the one 
 
 import errno
 import os
+from collections.abc import Collection
 from typing import Any, NamedTuple, Protocol
 
 from wire.policy import Values
@@ -121,6 +122,13 @@ class Machine(Protocol):
 
     def nvme_admin(self, device: str, opcode: int, nsid: int, cdw10: int, size: int) -> bytes:
         """Answer of "nvme0" to one of the admin commands that only read (`nvme.check`). Raises MachineError."""
+        ...
+
+    def lldp_frames(self, ifindexes: Collection[int]) -> list[Reply]:
+        """Newest LLDP frame of each neighbour heard since the first call, its interface as `kind`; never waits.
+
+        The NICs in `ifindexes` take LLDP's multicast groups. Raises MachineError, DeniedError without CAP_NET_RAW.
+        """
         ...
 
     def psutil(self, function: str) -> Any:

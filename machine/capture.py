@@ -21,6 +21,10 @@ def _netlink_call(protocol: tuple[str, ...], payload: bytes, *, dump: bool) -> C
     return (*protocol, "dump" if dump else "get", payload.hex() or "-")
 
 
+def _lldp_call(ifindexes: Collection[int]) -> Call:
+    return ("lldp", ",".join(map(str, sorted(ifindexes))) or "-")
+
+
 class Recording:
     """Passes every call on to `machine` and keeps the last reply, errors too."""
 
@@ -94,6 +98,11 @@ class Recording:
         ask = functools.partial(self.machine.nvme_admin, device, opcode, nsid, cdw10, size)
         reply: bytes = self._keep(call, ask, _without_padding)
         return reply
+
+    def lldp_frames(self, ifindexes: Collection[int]) -> list[Reply]:
+        """As `Machine.lldp_frames`."""
+        frames: list[Reply] = self._keep(_lldp_call(ifindexes), lambda: self.machine.lldp_frames(ifindexes), list)
+        return frames
 
     def psutil(self, function: str) -> Any:
         """As `Machine.psutil`."""
@@ -176,6 +185,10 @@ class Captured:
     def nvme_admin(self, device: str, opcode: int, nsid: int, cdw10: int, size: int) -> bytes:
         """As `Machine.nvme_admin`."""
         return self._bytes("nvme", device, str(opcode), str(nsid), str(cdw10), str(size)).ljust(size, b"\0")
+
+    def lldp_frames(self, ifindexes: Collection[int]) -> list[Reply]:
+        """As `Machine.lldp_frames`."""
+        return self._replies(_lldp_call(ifindexes))
 
     def psutil(self, function: str) -> Any:
         """As `Machine.psutil`."""

@@ -14,7 +14,7 @@ from machine import Machine, MachineError, nla
 from machine.ethtool_ioctl import DrvInfo, read_drvinfo, read_stats
 
 FAMILY = "ethtool"
-LINKINFO_GET, LINKMODES_GET, FEATURES_GET, FEATURES_SET = 2, 4, 11, 12
+LINKINFO_GET, LINKMODES_GET, FEATURES_GET, FEATURES_SET, PRIVFLAGS_GET = 2, 4, 11, 12, 13
 RINGS_GET, RINGS_SET, CHANNELS_GET, CHANNELS_SET = 15, 16, 17, 18
 COALESCE_GET, COALESCE_SET, PAUSE_GET, FEC_GET, RSS_GET = 19, 20, 21, 29, 38
 
@@ -224,6 +224,11 @@ def parse_linkmodes(attributes: dict[int, bytes]) -> LinkModes:
     )
 
 
+def parse_privflags(attributes: dict[int, bytes]) -> Mapping[str, bool]:
+    """The driver's own switches by its names for them."""
+    return parse_bitset(attributes.get(2, b""))
+
+
 def parse_linkinfo(attributes: dict[int, bytes]) -> str:
     """The port: a name of `PORTS`, "" for none said."""
     return PORTS.get(nla.number(attributes[2]), "") if 2 in attributes else ""
@@ -267,6 +272,16 @@ def read_features(machine: Machine, ifindex: int) -> Features:
 def read_all_features(machine: Machine) -> dict[int, Features]:
     """`read_features` of every NIC, by ifindex."""
     return _all(machine, FEATURES_GET, parse_features)
+
+
+def read_privflags(machine: Machine, ifindex: int) -> Mapping[str, bool]:
+    """The driver's own switches (`ethtool --show-priv-flags`): name -> on."""
+    return _one(machine, PRIVFLAGS_GET, ifindex, parse_privflags)
+
+
+def read_all_privflags(machine: Machine) -> dict[int, Mapping[str, bool]]:
+    """`read_privflags` of every NIC that has some, by ifindex."""
+    return _all(machine, PRIVFLAGS_GET, parse_privflags)
 
 
 def read_pause(machine: Machine, ifindex: int) -> dict[str, bool]:

@@ -6,11 +6,12 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from machine import MachineError, NotPresentError, Reply, failure, ipmi, netlink, nvme
+from machine import MachineError, NotPresentError, Reply, failure, ipmi, lldp, netlink, nvme
 from machine import irqbalance as balancer
 
 MAX_FILE_BYTES = 64 << 20
@@ -57,6 +58,8 @@ class Live:
         self._idle: dict[int, list[netlink.Channel]] = {netlink.ROUTE: [], netlink.GENERIC: []}
         self._families: dict[str, netlink.Family] = {"nlctrl": netlink.Family(netlink.CTRL, {})}
         self._controls: list[socket.socket] = []
+        self._lldp: lldp.Listener | None = None
+        self._lldp_lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +74,10 @@ class Live:
                 channels.pop().close()
         while self._controls:
             self._controls.pop().close()
+        with self._lldp_lock:
+            if self._lldp is not None:
+                self._lldp.close()
+            self._lldp = None
 
     def path(self, path: str) -> str:
         """Where `path` is for the operating system; links are followed inside the root, never out of it."""
@@ -169,6 +176,16 @@ class Live:
         self.only_live("NVMe")
         nvme.check(device, opcode, cdw10, size)
         return nvme.admin(f"/dev/{device}", opcode, nsid, cdw10, size)
+
+    def lldp_frames(self, ifindexes: Collection[int]) -> list[Reply]:
+        """Newest LLDP frame of each neighbour heard since the first call, its interface as `kind`; never waits.
+
+        The NICs in `ifindexes` take LLDP's multicast groups. Raises MachineError, DeniedError without CAP_NET_RAW.
+        """
+        self.only_live("lldp")
+        with self._lldp_lock:
+            self._lldp = self._lldp or lldp.Listener()
+        return self._lldp.frames(ifindexes)
 
     def psutil(self, function: str) -> Any:
         """JSON-able result of one of the functions in `PSUTIL` (named tuples as dicts). Raises NotPresentError."""

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from machine import MachineError, NotPresentError, Reply, ipmi, nla, nvme, smartctl, smbios
+from machine import MachineError, NotPresentError, Reply, ipmi, lldp_public, nla, nvme, smartctl, smbios
 from machine.disguise import Disguise
 from machine.tape import Body, Call, Tape
 
@@ -84,18 +84,24 @@ class _Redaction:
             again.code = body.code
             return again
         if isinstance(body, list):
-            if call[0] == "rtnl":
-                return [Reply(reply.kind, self.rtnl(reply.kind, reply.payload)) for reply in body]
-            return [Reply(reply.kind, self.binary(reply.payload)) for reply in body]
+            return [Reply(reply.kind, self.reply(call[0], reply)) for reply in body]
         if call[0] == "ipmi":
             return ipmi.redact(call, body, self.disguise)
         if call[0] == "nvme":
             return nvme.public(body, int(call[2]), self.disguise.word)
         if call[:2] == ("command", "smartctl"):
             body = smartctl.public(body.decode(errors="replace"), self.disguise.word).encode()
+        if call[:2] == ("command", "lldpcli"):
+            body = lldp_public.answer(body.decode(errors="replace"), self.disguise).encode()
         if call[0] == "file" and _LEFT_OUT.fullmatch(call[1]):
             return self.opaque(call[1], body)
         return self.content(call, body)
+
+    def reply(self, protocol: str, reply: Reply) -> bytes:
+        """One of several replies."""
+        if protocol == "lldp":
+            return lldp_public.frame(reply.payload, self.disguise)
+        return self.rtnl(reply.kind, reply.payload) if protocol == "rtnl" else self.binary(reply.payload)
 
     def opaque(self, path: str, body: bytes) -> Body:
         """The devices of an SMBIOS table, nothing of any other file and of a table that cannot be read."""

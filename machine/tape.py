@@ -22,9 +22,23 @@ Tape = dict[Call, Body]
 
 FIRST_LINE = "rackhand capture 1"
 OPERATIONS = frozenset(
-    {"file", "names", "link", "path", "rtnl", "genl", "ioctl", "ipmi", "nvme", "psutil", "irqbalance", "command"}
+    {
+        "file",
+        "names",
+        "link",
+        "path",
+        "rtnl",
+        "genl",
+        "ioctl",
+        "ipmi",
+        "lldp",
+        "nvme",
+        "psutil",
+        "irqbalance",
+        "command",
+    }
 )
-_NETLINK = ("rtnl", "genl")
+_REPLIES = ("rtnl", "genl", "lldp")
 _SAFE = "/:,@.{}+=~()*!$&';"
 _ERRORS: dict[str, type[MachineError]] = {
     error.__name__: error for error in (MachineError, NotPresentError, UnsupportedError, DeniedError, BusyError)
@@ -99,7 +113,7 @@ def _parse_body(call: Call, lines: list[str]) -> Body:
         raise ValueError(f"mixed reply of {' '.join(call)[:80]}")
     if "!" in marks:
         return _parse_error(lines[0][1:])
-    if call[0] in _NETLINK:
+    if call[0] in _REPLIES:
         return [_parse_reply(line) for line in lines]
     if not lines:
         raise ValueError(f"no reply to {' '.join(call)[:80]}")

@@ -1,0 +1,116 @@
+"""LLDP frames as they arrive: one packet socket that stays open, read without waiting, and who is not yet silent."""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from machine import Reply, failure
+
+ETHERTYPE = 0x88CC
+GROUPS = tuple(bytes.fromhex(f"0180c20000{last}") for last in ("0e", "03", "00"))  # nearest bridge, non-TPMR, customer
+HEADER = 14  # bytes of the Ethernet header
+MOST_ON_A_PORT = 16  # neighbours; more are a flood, those known stay
+MOST_FRAMES = 4096  # of one reading; what is left waits in the socket for the next
+_MOST_BYTES = 9216
+_SOL_PACKET, _ADD_MEMBERSHIP, _ORIGDEV, _MULTICAST = 263, 1, 9, 0
+END, CHASSIS, PORT, TTL = range(4)  # TLV types
+
+
+class Head(NamedTuple):
+    """What every LLDP frame begins with: who speaks, and for how many seconds it holds (0: it says goodbye)."""
+
+    name: bytes  # chassis and port TLVs
+    ttl_s: int
+
+
+class Listener:
+    """Hears the network namespace in which it is made, from the first reading on; any thread may ask.
+
+    The socket takes LLDP's ethertype alone, so that no other packet costs anything. Raises MachineError, DeniedError
+    without CAP_NET_RAW.
+    """
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        try:
+            self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(ETHERTYPE))
+            self._socket.setsockopt(_SOL_PACKET, _ORIGDEV, 1)  # a bond's port, where the kernel would name the bond
+        except OSError as error:
+            raise failure(error.errno or 0, "listen for LLDP") from None
+        self._joined: set[int] = set()
+        self._heard: dict[tuple[int, bytes], tuple[bytes, float]] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Leave the multicast groups and forget."""
+        self._socket.close()
+
+    def frames(self, ifindexes: Collection[int]) -> list[Reply]:
+        """The newest frame of every neighbour whose time has not ended, by when it was first heard; never waits.
+
+        Each is a reply of the interface's index and the frame. The NICs in `ifindexes` are made to take LLDP's groups.
+        """
+        with self._lock:
+            self._join(ifindexes)
+            now = time.monotonic()
+            for ifindex, frame in self._waiting():
+                self._take(ifindex, frame, now)
+            self._heard = {name: held for name, held in self._heard.items() if held[1] > now}
+            return [Reply(ifindex, frame) for (ifindex, _), (frame, _) in self._heard.items()]
+
+    def _take(self, ifindex: int, frame: bytes, now: float) -> None:
+        head = parse_head(frame)
+        if head is None:
+            return
+        name = (ifindex, head.name)
+        if head.ttl_s == 0:
+            self._heard.pop(name, None)
+        elif name in self._heard or sum(known == ifindex for known, _ in self._heard) < MOST_ON_A_PORT:
+            self._heard[name] = (frame, now + head.ttl_s)
+
+    def _waiting(self) -> Iterator[tuple[int, bytes]]:
+        for _ in range(MOST_FRAMES):
+            try:
+                frame, sender = self._socket.recvfrom(_MOST_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise failure(error.errno or 0, "listen for LLDP") from None
+            with contextlib.suppress(OSError):  # the interface left meanwhile
+                yield socket.if_nametoindex(sender[0]), frame
+
+    def _join(self, ifindexes: Collection[int]) -> None:
+        self._joined &= set(ifindexes)  # the kernel ends a membership with its interface
+        for ifindex in sorted(set(ifindexes) - self._joined):
+            with contextlib.suppress(OSError):
+                for group in GROUPS:
+                    request = struct.pack("@iHH8s", ifindex, _MULTICAST, len(group), group)
+                    self._socket.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, request)
+            self._joined.add(ifindex)
+
+
+def tlvs(frame: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, value) of an Ethernet frame's TLVs up to its end mark, or to one that is cut; nothing of other frames."""
+    at = HEADER
+    if frame[12:14] != ETHERTYPE.to_bytes(2, "big"):
+        return
+    while at + 2 <= len(frame):
+        head = int.from_bytes(frame[at : at + 2], "big")
+        kind, size = head >> 9, head & 0x1FF
+        at += 2 + size
+        if kind == END or at > len(frame):
+            return
+        yield kind, frame[at - size : at]
+
+
+def parse_head(frame: bytes) -> Head | None:
+    """Who speaks and how long it holds; None for what is no LLDP frame: the three begin it, in this order."""
+    first = [next(found, (0, b"")) for found in [tlvs(frame)] for _ in range(3)]
+    (chassis, name), (port, label), (ttl, seconds) = first
+    if (chassis, port, ttl) != (CHASSIS, PORT, TTL) or len(name) < 2 or len(label) < 2 or len(seconds) < 2:
+        return None
+    return Head(bytes([len(name)]) + name + label, int.from_bytes(seconds[:2], "big"))
