@@ -35,16 +35,17 @@ class Message(NamedTuple):
     flags: int
     sequence: int
     payload: bytes
+    port: int = 0  # nlmsg_pid: in an announcement the socket that asked for the change, 0 where the kernel does not say
 
 
 def messages(datagram: bytes) -> Iterator[Message]:
     """The messages of one datagram; raises MachineError when a length does not fit."""
     offset, end = 0, len(datagram)
     while offset + 16 <= end:
-        size, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, offset)
+        size, kind, flags, sequence, port = _HEADER.unpack_from(datagram, offset)
         if size < 16 or offset + size > end:
             raise MachineError(f"netlink message of {size} bytes does not fit into {end - offset}")
-        yield Message(kind, flags, sequence, datagram[offset + 16 : offset + size])
+        yield Message(kind, flags, sequence, datagram[offset + 16 : offset + size], port)
         offset += (size + 3) & ~3
 
 
