@@ -16,7 +16,7 @@ from machine.ethtool_ioctl import DrvInfo, read_drvinfo, read_stats
 FAMILY = "ethtool"
 LINKINFO_GET, LINKMODES_GET, FEATURES_GET, FEATURES_SET, PRIVFLAGS_GET = 2, 4, 11, 12, 13
 RINGS_GET, RINGS_SET, CHANNELS_GET, CHANNELS_SET = 15, 16, 17, 18
-COALESCE_GET, COALESCE_SET, PAUSE_GET, FEC_GET, RSS_GET = 19, 20, 21, 29, 38
+COALESCE_GET, COALESCE_SET, PAUSE_GET, TSINFO_GET, FEC_GET, RSS_GET = 19, 20, 21, 25, 29, 38
 
 HEADER, HEADER_INDEX, HEADER_NAME = 1, 1, 2
 
@@ -117,6 +117,15 @@ class Rss(NamedTuple):
     hfunc: str
 
 
+class Timestamps(NamedTuple):
+    """How frames are stamped with the time: names of what the NIC can, and its PTP hardware clock."""
+
+    capabilities: list[str]
+    tx: list[str]
+    rx: list[str]
+    phc: int | None
+
+
 class LinkModes(NamedTuple):
     """Speed and how it came about; None where the link or the driver does not say."""
 
@@ -210,6 +219,13 @@ def parse_rss(attributes: dict[int, bytes]) -> Rss:
     table = attributes.get(4, b"")
     hfunc = nla.number(attributes.get(3, b""))
     return Rss(list(struct.unpack_from(f"={len(table) // 4}I", table)), HFUNCS.get(hfunc, str(hfunc) if hfunc else ""))
+
+
+def parse_tsinfo(attributes: dict[int, bytes]) -> Timestamps:
+    """ETHTOOL_MSG_TSINFO_GET_REPLY."""
+    names = ([name for name, on in parse_bitset(attributes.get(kind, b"")).items() if on] for kind in (2, 3, 4))
+    phc = nla.signed(attributes[5]) if 5 in attributes else -1
+    return Timestamps(*names, phc if phc >= 0 else None)
 
 
 def parse_linkmodes(attributes: dict[int, bytes]) -> LinkModes:
@@ -312,6 +328,16 @@ def read_rss(machine: Machine, ifindex: int) -> Rss:
 def read_all_rss(machine: Machine) -> dict[int, Rss]:
     """`read_rss` of every NIC, by ifindex, its default context (kernel 6.12)."""
     return _all(machine, RSS_GET, parse_rss)
+
+
+def read_tsinfo(machine: Machine, ifindex: int) -> Timestamps:
+    """Timestamping of frames."""
+    return _one(machine, TSINFO_GET, ifindex, parse_tsinfo)
+
+
+def read_all_tsinfo(machine: Machine) -> dict[int, Timestamps]:
+    """`read_tsinfo` of every NIC, by ifindex."""
+    return _all(machine, TSINFO_GET, parse_tsinfo)
 
 
 def read_linkmodes(machine: Machine, ifindex: int) -> LinkModes:
