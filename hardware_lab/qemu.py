@@ -15,7 +15,7 @@ SSH_PORT, GUEST = 22, "10.0.2.15"
 MANAGEMENT_SLOT = 3  # image_files: 10-mgmt.link
 FIRST_NIC_SLOT, FIRST_NVME_SLOT, SPARE_SLOT = 10, 40, 60
 MONITORS = ("qmp.sock", "qmp-bmc.sock", "qmp-watch.sock")
-TCG = ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "EPYC")
+TCG = ("-accel", "tcg,thread=single,tb-size=512", "-cpu", "EPYC")
 _DRIVERS = {"igb": "igb", "virtio-net": "virtio-net-pci", "e1000e": "e1000e"}
 KVM = ("-accel", "kvm", "-cpu", "host")
 

@@ -12,6 +12,7 @@ import pytest
 from collectors.registry import ALL, by_name
 from collectors.run import run
 from machine.live import Live
+from tests.agent.brokers import wait_for
 from wire.cpulist import parse_cpulist
 from wire.facts import Cpu, Dmi, Irq, Memory, Nic, Numa, Softnet
 from wire.report import Status
@@ -95,6 +96,13 @@ class Space:
                 self.made.add(link)
         for link in ("ve0", "ve1", "br0"):
             self.ip("link", "set", link, "up")
+        wait_for(
+            lambda: all(link["operstate"] == "UP" for link in self.links() if link["ifname"] in ("ve0", "ve1", "br0"))
+        )
+
+    def links(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.ip("-j", "-d", "link"))
+        return found
 
     def command(self, *arguments: str) -> list[str]:
         return ["ip", "-n", self.name, *arguments]
@@ -118,7 +126,7 @@ def space(namespace: str) -> Space:
 
 @pytest.mark.root
 def test_interfaces_of_every_kind_are_as_ip_says(space: Space) -> None:
-    links = {link["ifname"]: link for link in json.loads(space.ip("-j", "-d", "link"))}
+    links = {link["ifname"]: link for link in space.links()}
     status, reason, facts, _ = space.collect()["nic"]
     assert (status, reason) == ("ok", "")
     found = {fact["ifname"]: fact for fact in facts}
