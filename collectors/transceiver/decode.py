@@ -1,0 +1,33 @@
+"""Which decoder a module needs; each is imported when the first module of its standard is met."""
+
+from collectors.transceiver.image import A0, LOWER, Image, standard_of
+from collectors.transceiver.says import Id, Module
+
+
+def decode(image: Image, family: str = "") -> Module:
+    """All that a module says. `family` is the standard of one whose identifier names none; never raises for bytes."""
+    match standard_of(image, family):
+        case "sff8472":
+            from collectors.transceiver import sff8472  # noqa: PLC0415
+
+            return sff8472.decode(image)
+        case "sff8636":
+            from collectors.transceiver import sff8636  # noqa: PLC0415
+
+            return sff8636.decode(image)
+        case "cmis":
+            from collectors.transceiver import cmis  # noqa: PLC0415
+
+            return cmis.decode(image)
+        case _:
+            return _unknown(image)
+
+
+def _unknown(image: Image) -> Module:
+    lower = image.block(LOWER) or image.block(0)
+    if not lower:
+        return Module("", dropped=[*image.dropped, "no byte of the module was read"])
+    why = "erased or not ready" if set(lower) <= {0x00} or set(lower) <= {0xFF} else "of no known standard"
+    said = f"identifier {lower[0]:02x}h: {why}"
+    place = f"{A0:#x}"
+    return Module("", Id(lower[0]), [*image.dropped, f"{said}, nothing at {place} is decoded"])
