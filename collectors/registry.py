@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from collectors import (
+    bmc,
     bond,
     cpu,
     dimm,
@@ -70,6 +71,7 @@ ALL: tuple[Collector, ...] = (
     pci,
     hwmon,
     load,
+    bmc,
 )
 _BY_NAME = {collector.NAME: collector for collector in ALL}
 

@@ -90,7 +90,7 @@ def _checked(reply: bytes, what: str) -> bytes:
     return reply
 
 
-_IPV4, _MAC = (3, 12, 14), (5, 13, 15)  # LAN parameters
+_IPV4, _IPV6, _MAC = (3, 12, 14), (56, 59), (5, 13, 15)  # LAN parameters
 
 
 def redact(call: tuple[str, ...], reply: bytes, disguise: "Disguise") -> bytes:
@@ -101,4 +101,6 @@ def redact(call: tuple[str, ...], reply: bytes, disguise: "Disguise") -> bytes:
         return reply[:1] + bytes.fromhex(disguise.word(reply[1:].hex()))
     if parameter in _IPV4 and len(reply) >= 6:
         return reply[:2] + disguise.ipv4(reply[2:6]) + reply[6:]
+    if parameter in _IPV6 and len(reply) >= 20:
+        return reply[:4] + disguise.ipv6(reply[4:20]) + reply[20:]
     return reply[:2] + disguise.mac(reply[2:8]) + reply[8:] if parameter in _MAC else reply

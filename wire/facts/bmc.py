@@ -17,6 +17,7 @@ class Bmc(msgspec.Struct, kw_only=True, omit_defaults=True, tag="bmc", tag_field
     key: str = "bmc"
     address: str = ""  # LAN parameter 3; out-of-band as the configuration has it
     address_source: str = ""  # LAN parameter 4: "static", "dhcp", "bios", "other"; Redfish AddressOrigin, lower case
+    addresses6: list[str] = []  # LAN parameters 56 and 59, active ones: "fe80::1/64"; Redfish IPv6Addresses
     netmask: str = ""  # LAN parameter 6; Redfish SubnetMask
     gateway: str = ""  # LAN parameter 12; Redfish Gateway
     vlan_id: int | None = None  # LAN parameter 20; Redfish VLANId
