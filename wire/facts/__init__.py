@@ -50,6 +50,17 @@ from wire.facts.platform import PtpClock as PtpClock
 from wire.facts.platform import Timestamping as Timestamping
 from wire.facts.platform import Trust as Trust
 from wire.facts.platform import Watchdog as Watchdog
+from wire.facts.power import CoolingDevice as CoolingDevice
+from wire.facts.power import Cpufreq as Cpufreq
+from wire.facts.power import Fan as Fan
+from wire.facts.power import FrequencyPolicy as FrequencyPolicy
+from wire.facts.power import IdleState as IdleState
+from wire.facts.power import PowerDomain as PowerDomain
+from wire.facts.power import PowerLimit as PowerLimit
+from wire.facts.power import PowerMeter as PowerMeter
+from wire.facts.power import Psu as Psu
+from wire.facts.power import ThermalZone as ThermalZone
+from wire.facts.power import Trip as Trip
 from wire.facts.rack import Bank as Bank
 from wire.facts.rack import Condition as Condition
 from wire.facts.rack import Device as Device
@@ -59,6 +70,12 @@ from wire.facts.rack import Outlet as Outlet
 from wire.facts.rack import Port as Port
 from wire.facts.rack import Probe as Probe
 from wire.facts.rack import Ups as Ups
+from wire.facts.storage import Array as Array
+from wire.facts.storage import ArrayMember as ArrayMember
+from wire.facts.storage import Disk as Disk
+from wire.facts.storage import DriveHealth as DriveHealth
+from wire.facts.storage import Nvme as Nvme
+from wire.facts.storage import StorageController as StorageController
 
 Fact = (
     Dmi
@@ -103,6 +120,18 @@ Fact = (
     | BmcFirmware
     | BmcSensor
     | Fru
+    | Disk
+    | Nvme
+    | StorageController
+    | Array
+    | DriveHealth
+    | PowerDomain
+    | PowerMeter
+    | Cpufreq
+    | ThermalZone
+    | CoolingDevice
+    | Fan
+    | Psu
 )  # fmt: skip
 
 FACT: "msgspec.json.Decoder[Fact]" = msgspec.json.Decoder(Fact)
