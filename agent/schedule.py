@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from agent.budget import Budget
 from agent.config import ConfigError
 from collectors.registry import Collector
 from collectors.run import Result, run
 from machine import Machine
-from wire.report import Status
+from wire.report import Event, Severity, Status
 
 MAX_STUCK = 4  # threads that hang in the kernel; beyond that nothing is run until one returns
 BACKOFF_MAX_S = 3600.0
@@ -40,8 +41,21 @@ class _Entry:
     collector: Collector
     every_s: float
     due_s: float
+    budget: Budget
     hangs: int = 0
     stuck: _Job | None = None
+
+
+def _entry(collector: Collector, every_s: float, due_s: float) -> _Entry:
+    return _Entry(collector, every_s, due_s, Budget(every_s))
+
+
+def _slowed(entry: _Entry, at_ms: int) -> Event:
+    """Says how often a collector runs now, and what it took."""
+    name, budget = entry.collector.NAME, entry.budget
+    text = f"collector {name} takes {budget.average_ms:.0f} ms of CPU a run: every {entry.every_s * budget.factor:g} s"
+    severity = Severity.WARNING if budget.factor > 1 else Severity.INFO
+    return Event(at_ms=at_ms, kind="collector.paced", key=name, severity=severity, text=text)
 
 
 class _Worker:
@@ -111,7 +125,7 @@ class Schedule:
         now = time.monotonic()
         self._machine = machine
         self._wake = wake
-        self._entries = {c.NAME: _Entry(c, intervals.get(c.NAME, c.EVERY_S), now) for c in collectors}
+        self._entries = {c.NAME: _entry(c, intervals.get(c.NAME, c.EVERY_S), now) for c in collectors}
         self._results: queue.SimpleQueue[tuple[_Job, Result]] = queue.SimpleQueue()
         self._phase: float | None = random.random()  # noqa: S311 - no secret
         self._todo: deque[_Entry] = deque()
@@ -161,7 +175,7 @@ class Schedule:
         for entry in self._entries.values():
             if entry.due_s <= now + SLACK_S:
                 self._todo.append(entry)
-                entry.due_s = now + entry.every_s * self._first_part()
+                entry.due_s = now + entry.every_s * entry.budget.factor * self._first_part()
         if self._phase is not None and self._todo:
             self._phase = None
 
@@ -196,6 +210,9 @@ class Schedule:
             if self._running and job is self._running[0]:
                 self._running.popleft()
                 entry.hangs = 0
+                if entry.budget.took(result.cpu_s):
+                    result.events.append(_slowed(entry, job.at_ms))
+                    entry.due_s = now + entry.every_s * entry.budget.factor
                 self._ran.append(Ran(job.collector.NAME, job.at_ms, result))
             elif job is entry.stuck:  # too late to count; its turn comes again, later each time it hangs
                 entry.stuck = None

@@ -19,11 +19,12 @@ class Result(NamedTuple):
     events: list[Event]
     reason: str
     duration_ms: float
+    cpu_s: float = 0.0  # of the thread that ran it
 
 
 def run(collector: Collector, machine: Machine, now_ms: int) -> Result:
     """Run one collector now and never raise; `now_ms` (UTC) dates events that carry no time of their own."""
-    begun = time.monotonic()
+    begun, cpu_s = time.monotonic(), time.thread_time()
     facts: list[Fact] = []
     samples: list[Sample] = []
     events: list[Event] = []
@@ -37,10 +38,11 @@ def run(collector: Collector, machine: Machine, now_ms: int) -> Result:
             else:
                 facts.append(item)
     except NotPresentError as absent:
-        return Result(Status.ABSENT, [], [], [], str(absent), _ms_since(begun))
+        return Result(Status.ABSENT, [], [], [], str(absent), _ms_since(begun), time.thread_time() - cpu_s)
     except Exception as error:  # noqa: BLE001 - one collector's fault must not stop the others
-        return Result(Status.FAILED, [], [], [], f"{type(error).__name__}: {error}", _ms_since(begun))
-    return Result(Status.OK, facts, samples, events, "", _ms_since(begun))
+        reason = f"{type(error).__name__}: {error}"
+        return Result(Status.FAILED, [], [], [], reason, _ms_since(begun), time.thread_time() - cpu_s)
+    return Result(Status.OK, facts, samples, events, "", _ms_since(begun), time.thread_time() - cpu_s)
 
 
 def collect_facts(machine: Machine, names: Iterable[str] | None = None) -> list[Fact]:
