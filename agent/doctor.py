@@ -1,6 +1,7 @@
 """Can the agent do its work here: each kernel interface, rights, the broker, and what may be in the way."""
 
 import enum
+import glob
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.config import Config
+from collectors.registry import ALL
 from machine import DeniedError, Machine, MachineError, NotPresentError, ethtool, netdev, rtnl
 
 TOP_LEVEL = ("wire", "machine", "collectors", "pollers", "tuners", "agent", "hwdb")
@@ -36,6 +38,7 @@ def examine(config: Config, machine: Machine) -> Iterator[Check]:
     """Every check in turn; none raises, none changes anything."""
     for name, (read, remedy) in READS.items():
         yield _read(name, read, machine, remedy)
+    yield from collectors()
     yield _capability("change NICs", CAP_NET_ADMIN)
     yield _irq_writable()
     yield _state(config.state)
@@ -81,6 +84,16 @@ def _read(name: str, read: Callable[[Machine], object], machine: Machine, remedy
     except MachineError as error:
         return Check(name, Verdict.FAILED, str(error), remedy)
     return Check(name, Verdict.OK, "")
+
+
+def collectors() -> Iterator[Check]:
+    """A line for each collector that needs to read what is there and may not be read."""
+    for collector in ALL:
+        paths = [path for pattern in collector.ABOUT.needs for path in glob.glob(pattern)]  # noqa: PTH207 - absolute
+        if denied := [path for path in paths if not os.access(path, os.R_OK)]:
+            more = f" and {len(denied) - 1} more" if len(denied) > 1 else ""
+            text = f"may not read {denied[0]}{more}"
+            yield Check(f"collector {collector.NAME}", Verdict.ABSENT, text, f"needs {collector.ABOUT.privileges}")
 
 
 def _capability(name: str, number: int) -> Check:
