@@ -135,6 +135,10 @@ class Machine(Protocol):
         """JSON-able result of one of psutil's functions (named tuples as dicts). Raises NotPresentError."""
         ...
 
+    def timex(self) -> dict[str, int]:
+        """How the kernel's clock is kept, as `timex.parse` names it. Raises MachineError."""
+        ...
+
     def irqbalance(self, request: str) -> str:
         """Ask a running irqbalance through its socket ("setup"); raises NotPresentError when none runs."""
         ...

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from machine import Machine, MachineError, NotPresentError, Reply, UnsupportedError, ethtool_patch
 from machine.irqbalance import ban_request, parse_setup
 from machine.redact import redact as redacted
@@ -108,6 +110,11 @@ class Recording:
         """As `Machine.psutil`."""
         return self._keep(("psutil", function), lambda: self.machine.psutil(function), _json)
 
+    def timex(self) -> dict[str, int]:
+        """As `Machine.timex`."""
+        kept: dict[str, int] = self._keep(("timex", "read"), self.machine.timex, _json)
+        return kept
+
     def irqbalance(self, request: str) -> str:
         """As `Machine.irqbalance`."""
         answer: str = self._keep(("irqbalance", request), lambda: self.machine.irqbalance(request), str.encode)
@@ -196,6 +203,13 @@ class Captured:
             return json.loads(self._bytes("psutil", function))
         except ValueError as error:
             raise MachineError(f"capture of psutil {function}: {error}") from None
+
+    def timex(self) -> dict[str, int]:
+        """As `Machine.timex`."""
+        try:
+            return msgspec.json.decode(self._bytes("timex", "read"), type=dict[str, int])
+        except msgspec.DecodeError as error:
+            raise MachineError(f"capture of timex: {error}") from None
 
     def irqbalance(self, request: str) -> str:
         """As `Machine.irqbalance`."""

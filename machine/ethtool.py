@@ -223,9 +223,9 @@ def parse_rss(attributes: dict[int, bytes]) -> Rss:
 
 def parse_tsinfo(attributes: dict[int, bytes]) -> Timestamps:
     """ETHTOOL_MSG_TSINFO_GET_REPLY."""
-    names = ([name for name, on in parse_bitset(attributes.get(kind, b"")).items() if on] for kind in (2, 3, 4))
+    can, tx, rx = ([name for name, on in parse_bitset(attributes.get(at, b"")).items() if on] for at in (2, 3, 4))
     phc = nla.signed(attributes[5]) if 5 in attributes else -1
-    return Timestamps(*names, phc if phc >= 0 else None)
+    return Timestamps(can, tx, rx, phc if phc >= 0 else None)
 
 
 def parse_linkmodes(attributes: dict[int, bytes]) -> LinkModes:

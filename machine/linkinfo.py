@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from machine import Machine, MachineError, nla, rtnl
+from wire.text import clean
 
 _LINKINFO, _EXT_MASK, _VFINFO_LIST, _VF_INFO = 18, 29, 22, 1
 _KIND, _DATA, _PORT_KIND, _PORT_DATA = 1, 2, 4, 5
 _SKIP_STATS, _WITH_VFS = 8, 1  # RTEXT_FILTER_SKIP_STATS, RTEXT_FILTER_VF
 _IFINFO = struct.Struct("=BxHiII")
 _WANTED = frozenset({_LINKINFO})
+_SWITCH_ID, _PORT_NAME = 36, 38
 _NO_VALUE = 0xFFFFFFFF
 
 BOND = {
@@ -47,6 +49,7 @@ BRIDGE = {4: "ageing", 5: "stp", 7: "vlan_filtering", 12: "root_port", 13: "root
 BRIDGE_VLAN_PROTOCOL, BRIDGE_ROOT_ID, BRIDGE_ID = 8, 10, 11
 BRIDGE_PORT = {1: "state", 3: "cost", 33: "isolated"}
 VLAN_ID, VLAN_FLAGS, VLAN_PROTOCOL = 1, 2, 5
+_ACTOR_SYSTEM, _PORT_MAC, _PORT_BRIDGES = 26, 4, (13, 14)  # of a bond, of its port; what a bridge's port was told
 
 VF_STATS = {  # IFLA_VF_STATS, as the physical function counts them
     0: "rx_packets",
@@ -71,6 +74,13 @@ class LinkInfo(NamedTuple):
     port: Mapping[int, bytes]
 
 
+class SwitchPort(NamedTuple):
+    """Which port of which switch a link is: of a NIC's embedded one, or of a switch that runs Linux."""
+
+    switch_id: str  # hexadecimal
+    name: str  # "p0", "pf0vf3"
+
+
 class Vf(NamedTuple):
     """One virtual function; None where the driver does not say, 0 Mb/s is no limit."""
 
@@ -89,8 +99,7 @@ class Vf(NamedTuple):
 
 def read_all(machine: Machine) -> dict[int, LinkInfo]:
     """By ifindex, of every link that says something; the request is that of `rtnl.read_links`. Raises MachineError."""
-    request = _IFINFO.pack(0, 0, 0, 0, 0) + nla.u32(_EXT_MASK, _SKIP_STATS)
-    found = (parse(reply.payload) for reply in machine.rtnl(rtnl.GETLINK, request, dump=True))
+    found = map(parse, _dump(machine))
     return {ifindex: info for ifindex, info in found if info.kind or info.port_kind}
 
 
@@ -103,6 +112,26 @@ def parse(payload: bytes) -> tuple[int, LinkInfo]:
     kind, port_kind = nla.string(info.get(_KIND, b"")), nla.string(info.get(_PORT_KIND, b""))
     data, port = info.get(_DATA, b""), info.get(_PORT_DATA, b"")
     return ifindex, LinkInfo(kind, nla.table(data), port_kind, nla.table(port) if port_kind else {})
+
+
+def read_switch_ports(machine: Machine) -> dict[int, SwitchPort]:
+    """By ifindex, of every link that is the port of a switch. Raises MachineError."""
+    found = map(parse_switch_port, _dump(machine))
+    return {ifindex: port for ifindex, port in found if port.switch_id}
+
+
+def parse_switch_port(payload: bytes) -> tuple[int, SwitchPort]:
+    """ifindex and place of one RTM_NEWLINK message; raises MachineError when it is cut."""
+    if len(payload) < _IFINFO.size:
+        raise MachineError(f"link message of {len(payload)} bytes is too short")
+    found = nla.pick(payload, _IFINFO.size, frozenset({_SWITCH_ID, _PORT_NAME}))
+    port = SwitchPort(found.get(_SWITCH_ID, b"").hex(), clean(nla.string(found.get(_PORT_NAME, b""))))
+    return _IFINFO.unpack_from(payload)[2], port
+
+
+def _dump(machine: Machine) -> list[bytes]:
+    request = _IFINFO.pack(0, 0, 0, 0, 0) + nla.u32(_EXT_MASK, _SKIP_STATS)
+    return [reply.payload for reply in machine.rtnl(rtnl.GETLINK, request, dump=True)]
 
 
 def numbers(attributes: Mapping[int, bytes], names: Mapping[int, str]) -> dict[str, int]:
@@ -170,3 +199,18 @@ def _vlan(listed: bytes, single: list[int]) -> tuple[int, int, str]:
             _, vlan_id, qos = struct.unpack_from("=III", value)
             return vlan_id, qos, protocol(value[12:14])
     return (single[1], single[2], "802.1Q") if single else (0, 0, "")
+
+
+def hidden_macs(payload: bytes) -> list[bytes]:
+    """Hardware addresses inside the attributes of one RTM_NEWLINK message: of virtual functions, partners, bridges."""
+    _, info = parse(payload)
+    found = [bytes.fromhex(vf.mac.replace(":", "")) for vf in parse_vfs(payload)]
+    if info.kind == "bond":
+        found += [nla.table(info.data.get(BOND_AD_INFO, b"")).get(PARTNER_MAC, b""), info.data.get(_ACTOR_SYSTEM, b"")]
+    elif info.kind == "bridge":
+        found += [info.data.get(at, b"")[2:] for at in (BRIDGE_ROOT_ID, BRIDGE_ID)]
+    if info.port_kind == "bond":
+        found.append(info.port.get(_PORT_MAC, b""))
+    elif info.port_kind == "bridge":
+        found += [info.port.get(at, b"")[2:] for at in _PORT_BRIDGES]
+    return [mac for mac in found if len(mac) >= 6]

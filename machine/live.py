@@ -200,6 +200,13 @@ class Live:
         except OSError as error:
             raise failure(error.errno or 0, f"psutil {function}") from None
 
+    def timex(self) -> dict[str, int]:
+        """How the kernel's clock is kept, as `timex.parse` names it. Raises MachineError."""
+        self.only_live("timex")
+        from machine import timex  # noqa: PLC0415 - ctypes is only for who asks
+
+        return timex.read()
+
     def irqbalance(self, request: str) -> str:
         """Ask a running irqbalance through its socket ("setup"); raises NotPresentError when none runs."""
         self.only_live("irqbalance")

@@ -6,7 +6,20 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from machine import MachineError, NotPresentError, Reply, ipmi, lldp_public, nla, nvme, smartctl, smbios
+from machine import (
+    MachineError,
+    NotPresentError,
+    Reply,
+    devlink,
+    ipmi,
+    linkinfo,
+    lldp_public,
+    nla,
+    nvme,
+    pciconfig,
+    smartctl,
+    smbios,
+)
 from machine.disguise import Disguise
 from machine.tape import Body, Call, Tape
 
@@ -15,7 +28,9 @@ _SECRET_FILES = re.compile(
     r"|machine-id|boot_id|hostname|domainname|wwid|wwn|nguid|eui|node_guid|sys_image_guid|node_desc|phys_switch_id"
     r"|phys_port_id|subsysnqn|hostnqn|hostid|sas_address|mfr_serial)"
 )
-_LEFT_OUT = re.compile(r"/sys/firmware/dmi/tables/.*|.*/vpd[^/]*|.*/eeprom")  # bytes that may hold serial numbers
+_LEFT_OUT = re.compile(
+    r"/sys/firmware/dmi/tables/.*|.*/vpd[^/]*|.*/eeprom|.*/config"
+)  # bytes that may hold serial numbers
 _VERSIONS = re.compile(r".*/[^/]*(version|firmware|bios|modalias)[^/]*")  # four numbers there are no address
 _PLACEHOLDERS = re.compile(
     r"(?i)none|n/?a|null|unknown|not specified|not present|localhost|\(none\)|default string|to be filled.*"
@@ -23,6 +38,7 @@ _PLACEHOLDERS = re.compile(
 )
 _PAIRS = re.compile(r"(?i)(?<![0-9a-f:-])[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4,18}(?![0-9a-f:-])")
 _UUID = re.compile(r"(?i)(?<![0-9a-f-])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f-])")
+_PUBLIC = ("8be4df61-93ca-11d2-aa0d-00e098032b8c",)  # EFI's own variables
 _IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)")
 _IPV6 = re.compile(r"(?<![\w.:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:]|\.\d)")
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
@@ -40,12 +56,13 @@ class _Where(NamedTuple):
     hops: bool = False
 
 
-_LINK = _Where(16, macs=(1, 2, 54))  # IFLA_ADDRESS, IFLA_BROADCAST, IFLA_PERM_ADDRESS
+_NEWLINK = 16  # RTM_NEWLINK
+_LINK = _Where(16, macs=(1, 2, 34, 36, 54))  # IFLA_ADDRESS, BROADCAST, PHYS_PORT_ID, PHYS_SWITCH_ID, PERM_ADDRESS
 _ROUTE = _Where(12, ips=(1, 2, 5, 7), hops=True)  # RTA_DST, SRC, GATEWAY, PREFSRC
 _NEIGHBOUR = _Where(12, ips=(1,), macs=(2,))  # NDA_DST, NDA_LLADDR
 _HOP = _Where(8, ips=_ROUTE.ips, hops=True)
 _ADDRESSED = {
-    16: _LINK,  # RTM_NEWLINK
+    _NEWLINK: _LINK,
     20: _Where(8, ips=(1, 2, 4, 5, 7)),  # RTM_NEWADDR: IFA_ADDRESS, LOCAL, BROADCAST, ANYCAST, MULTICAST
     24: _ROUTE,  # RTM_NEWROUTE
     26: _ROUTE,  # RTM_GETROUTE
@@ -84,7 +101,7 @@ class _Redaction:
             again.code = body.code
             return again
         if isinstance(body, list):
-            return [Reply(reply.kind, self.reply(call[0], reply)) for reply in body]
+            return [Reply(reply.kind, self.reply(call[:2], reply)) for reply in body]
         if call[0] == "ipmi":
             return ipmi.redact(call, body, self.disguise)
         if call[0] == "nvme":
@@ -97,14 +114,18 @@ class _Redaction:
             return self.opaque(call[1], body)
         return self.content(call, body)
 
-    def reply(self, protocol: str, reply: Reply) -> bytes:
+    def reply(self, protocol: tuple[str, ...], reply: Reply) -> bytes:
         """One of several replies."""
-        if protocol == "lldp":
+        if protocol[0] == "lldp":
             return lldp_public.frame(reply.payload, self.disguise)
-        return self.rtnl(reply.kind, reply.payload) if protocol == "rtnl" else self.binary(reply.payload)
+        if protocol == ("genl", devlink.FAMILY):
+            return self.binary(devlink.public(reply.payload, self.disguise.word))
+        return self.rtnl(reply.kind, reply.payload) if protocol[0] == "rtnl" else self.binary(reply.payload)
 
     def opaque(self, path: str, body: bytes) -> Body:
-        """The devices of an SMBIOS table, nothing of any other file and of a table that cannot be read."""
+        """The devices of an SMBIOS table, a PCI function's registers; nothing of other files and of a damaged table."""
+        if path.endswith("/config"):
+            return pciconfig.without_serial(body)
         left_out = NotPresentError(f"{path}: left out of a redacted capture")
         if path != smbios.TABLE:
             return left_out
@@ -131,7 +152,7 @@ class _Redaction:
     def names(self, text: str) -> str:
         """All but IP addresses."""
         text = self.spoken.sub(lambda match: self.spelled(match[0]), text)
-        text = _UUID.sub(lambda match: self.disguise.word(match[0]), text)
+        text = _UUID.sub(lambda match: match[0] if match[0] in _PUBLIC else self.disguise.word(match[0]), text)
         text = _PAIRS.sub(lambda match: self.mac_text(match[0], match[1]), text)
         return self.bare.sub(lambda match: self.mac_text(match[0], ""), text)
 
@@ -200,6 +221,7 @@ def _macs(tape: Tape) -> Iterator[bytes]:
                 where = _ADDRESSED.get(reply.kind, _Where(len(reply.payload)))
                 found = nla.items(reply.payload, where.size)
                 yield from (value for kind, value in found if kind in where.macs and len(value) >= 6)
+                yield from linkinfo.hidden_macs(reply.payload) if reply.kind == _NEWLINK else ()
 
 
 def _words(tape: Tape) -> Iterator[str]:

@@ -30,6 +30,7 @@ OPERATIONS = frozenset(
         "rtnl",
         "genl",
         "ioctl",
+        "timex",
         "ipmi",
         "lldp",
         "nvme",
