@@ -20,7 +20,9 @@ from collectors import (
     numa,
     pci,
     queues,
+    rdma,
     softnet,
+    virt,
 )
 from collectors.about import About
 from machine import Machine
@@ -64,6 +66,8 @@ ALL: tuple[Collector, ...] = (
     dimm,
     nic,
     bond,
+    virt,
+    rdma,
     ethtool,
     nicstats,
     irq,
