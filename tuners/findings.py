@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from tuners import hardware_rules, placement_rules
+from tuners import bond_rules, hardware_rules, placement_rules
 from tuners.hostfacts import HostFacts
 from tuners.placement_rules import Latest
 from wire.policy import Finding
@@ -28,6 +28,11 @@ RULES: tuple[Rule, ...] = (
     hardware_rules.pcie_degraded,
     hardware_rules.numa_unknown,
     hardware_rules.sensor_alarm,
+    bond_rules.lacp_partner_missing,
+    bond_rules.lacp_split,
+    bond_rules.bond_speeds,
+    bond_rules.bond_degraded,
+    bond_rules.bond_unwatched,
 )
 
 _GRAVEST_FIRST = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
-from wire.facts import Cpu, Dmi, Ethtool, Fact, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet
+from wire.facts import Bond, Cpu, Dmi, Ethtool, Fact, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet
 
-F = TypeVar("F", Cpu, Dmi, Ethtool, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet)
+F = TypeVar("F", Bond, Cpu, Dmi, Ethtool, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet)
 
 
 class HostFacts:
@@ -18,6 +18,7 @@ class HostFacts:
         self.irq = self._kind(Irq)
         self.queues = self._kind(Queues)
         self.pci = self._kind(Pci)
+        self.bonds = self._kind(Bond)
         self.hwmon = self._kind(Hwmon)
         self.numa = sorted(self._kind(Numa).values(), key=lambda node: node.node)
         self.cpu = self._only(Cpu)
