@@ -1,16 +1,12 @@
-"""Memory modules: what SMBIOS says of every slot, and the errors that EDAC counts for it."""
+"""Memory modules: what SMBIOS says of every slot."""
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
 
-from collectors import sysfs
 from collectors.about import About
 from machine import Machine, NotPresentError, smbios
 from machine.smbios import Structure
 from wire.facts import Dimm
-from wire.report import Sample
 
 NAME = "dimm"
 EVERY_S = 60.0
@@ -30,37 +26,21 @@ TYPES = {
 }
 _UNSAID = (0, 1, 2)
 
-_EDAC = "/sys/devices/system/edac/mc"
-_CONTROLLER = re.compile(r"mc\d+")
-_MODULE = re.compile(r"(?:dimm|rank)\d+")  # ranks with drivers that count by chip select, amd64_edac among them
-COUNTERS = {"ce": "dimm.corrected_errors", "ue": "dimm.uncorrected_errors"}
-
-
-class Place(NamedTuple):
-    """What EDAC counts errors for: its controller, its folder there, and the label of the slot, if it has one."""
-
-    controller: str
-    folder: str
-    label: str
-
 
 ABOUT = About(
-    what="every memory slot: size, type, speed, vendor, part, serial number; corrected and uncorrected errors",
-    source="SMBIOS type 17 in `/sys/firmware/dmi/tables/DMI`, EDAC",
+    what="every memory slot: size, type, speed, vendor, part, serial number",
+    source="SMBIOS type 17 in `/sys/firmware/dmi/tables/DMI`",
     privileges="root",
     needs=("/sys/firmware/dmi/tables/DMI",),
-    metrics=dict.fromkeys(COUNTERS.values(), 0),
 )
 
 
-def collect(machine: Machine) -> Iterator[Dimm | Sample]:
-    """One `Dimm` per slot and EDAC's counts; raises NotPresentError without both, MachineError for a damaged table."""
+def collect(machine: Machine) -> Iterator[Dimm]:
+    """One `Dimm` per slot; raises NotPresentError without any, MachineError for a damaged table."""
     dimms = read_dimms(machine)
-    samples = list(read_errors(machine, dimms))
-    if not dimms and not samples:
-        raise NotPresentError(f"no memory device in {smbios.TABLE}, no controller in {_EDAC}")
+    if not dimms:
+        raise NotPresentError(f"no memory device in {smbios.TABLE}")
     yield from dimms
-    yield from samples
 
 
 def read_dimms(machine: Machine) -> list[Dimm]:
@@ -129,56 +109,6 @@ def unique_keys(places: list[tuple[str, str]]) -> list[str]:
             key = f"{name}#{number}"
         keys.append(key)
     return keys
-
-
-def read_errors(machine: Machine, dimms: list[Dimm]) -> Iterator[Sample]:
-    """Errors since the driver was loaded: per module, and per controller (`mc0`) those of no known module."""
-    places: list[Place] = []
-    for controller in filter(_CONTROLLER.fullmatch, sysfs.names(machine, _EDAC)):
-        yield from _samples(controller, _counts(machine, f"{_EDAC}/{controller}", "{}_noinfo_count"))
-        for module in filter(_MODULE.fullmatch, sysfs.names(machine, f"{_EDAC}/{controller}")):
-            label = sysfs.text(machine, f"{_EDAC}/{controller}/{module}/dimm_label")
-            places.append(Place(controller, module, label))
-    totals: dict[str, Counter[str]] = {}
-    for place, key in join_labels(places, dimms).items():
-        folder = f"{_EDAC}/{place.controller}/{place.folder}"
-        totals.setdefault(key, Counter()).update(_counts(machine, folder, "dimm_{}_count"))
-    for key, counts in totals.items():
-        yield from _samples(key, counts)
-
-
-def join_labels(places: list[Place], dimms: list[Dimm]) -> dict[Place, str]:
-    """The key of the slot that alone bears the label; else the label, within its controller if it is not alone."""
-    owners: dict[str, set[str]] = {}
-    for dimm in dimms:
-        for name in (dimm.key, dimm.locator, f"{dimm.bank} {dimm.locator}"):
-            owners.setdefault(_bare(name), set()).add(dimm.key)
-    controllers: dict[str, set[str]] = {}
-    for place in places:
-        controllers.setdefault(place.label, set()).add(place.controller)
-    keys: dict[Place, str] = {}
-    for place in places:
-        named = owners.get(_bare(place.label), set())
-        if not place.label or len(controllers[place.label]) > 1:
-            keys[place] = f"{place.controller}/{place.label or place.folder}"
-        else:
-            keys[place] = next(iter(named)) if len(named) == 1 else place.label
-    return keys
-
-
-def _counts(machine: Machine, folder: str, name: str) -> dict[str, int]:
-    """Metric -> count, of the counters that the kernel has."""
-    counts = {metric: sysfs.number(machine, f"{folder}/{name.format(kind)}") for kind, metric in COUNTERS.items()}
-    return {metric: count for metric, count in counts.items() if count is not None}
-
-
-def _samples(key: str, counts: Mapping[str, int]) -> Iterator[Sample]:
-    yield from (Sample(metric, key, count) for metric, count in counts.items())
-
-
-def _bare(name: str) -> str:
-    """The same for `A1`, `DIMM_A1` and `dimm-a1`: boards, firmware and label tables spell a slot differently."""
-    return re.sub(r"[^a-z0-9]", "", name.lower()).removeprefix("dimm")
 
 
 def _word(words: dict[int, str], code: int) -> str:

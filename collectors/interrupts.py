@@ -49,6 +49,21 @@ def parse_interrupts(text: str) -> Interrupts:
     return Interrupts(cpus, vectors)
 
 
+def parse_named(text: str) -> dict[str, dict[int, int]]:
+    """Rows with a name (`MCE`, `TRM`, ...): name -> CPU -> count; those without all columns are left out."""
+    lines = text.splitlines()
+    columns = [_CPU.fullmatch(word) for word in lines[0].split()] if lines else []
+    cpus = [int(column[1]) for column in columns if column]
+    rows: dict[str, dict[int, int]] = {}
+    for line in lines[1:] if len(cpus) == len(columns) else []:
+        label, colon, rest = line.partition(":")
+        counts = rest.split(None, len(cpus))[: len(cpus)]
+        named = colon and not label.strip().isdecimal() and len(counts) == len(cpus)
+        if named and all(count.isascii() and count.isdecimal() for count in counts):
+            rows[label.strip()] = dict(zip(cpus, map(int, counts), strict=True))
+    return rows
+
+
 def _vector(irq: int, rest: str, width: int, number: int) -> Vector:
     words = rest.split(None, width)
     counts = words[:width]

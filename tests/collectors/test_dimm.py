@@ -274,8 +274,8 @@ def test_without_edac_there_are_facts_alone(server: Path) -> None:
     assert result.facts == parse_dimms((server / smbios.TABLE.lstrip("/")).read_bytes())
 
 
-def test_a_machine_without_either_has_none(tmp_path: Path) -> None:
-    with pytest.raises(NotPresentError, match=r"^no memory device in /sys/firmware/dmi/tables/DMI, no controller in "):
+def test_a_machine_without_a_table_has_none(tmp_path: Path) -> None:
+    with pytest.raises(NotPresentError, match=r"^no memory device in /sys/firmware/dmi/tables/DMI$"):
         list(dimm.collect(Live(str(tmp_path))))
     write(tmp_path, {smbios.TABLE: b"\1\4\0\0\0\0" + END})
     assert run(dimm, Live(str(tmp_path)), 0).status is Status.ABSENT

@@ -1,10 +1,10 @@
-"""Facts about the platform under the host: PCIe, memory controllers, machine checks, trust, watchdogs, clocks, firmware."""
+"""Facts about what is under the host: PCIe, memory controllers, machine checks, trust, watchdogs, clocks, firmware."""
 
 import msgspec
 
 
 class Pcie(msgspec.Struct, kw_only=True, omit_defaults=True, tag="pcie", tag_field="kind"):
-    """One PCI Express function, bridges included, virtual functions not; what its configuration space says of its port."""
+    """One PCI Express function, bridges included, virtual functions not: what its configuration space says."""
 
     key: str  # address, as of `Pci`
     type: str = ""  # PCIe 6.0, 7.5.3.2: "endpoint", "root port", "upstream port", "downstream port", ...
@@ -12,7 +12,6 @@ class Pcie(msgspec.Struct, kw_only=True, omit_defaults=True, tag="pcie", tag_fie
     slot: str = ""  # /sys/bus/pci/slots/X: the name that firmware gives the slot
     link_speed_gts: float | None = None  # current_link_speed, of a port the link below it
     link_width: int | None = None  # current_link_width
-    link_active: bool | None = None  # Link Status, Data Link Layer Link Active, where the port can tell
     max_payload_bytes: int | None = None  # Device Control, Max_Payload_Size: in use
     max_payload_capable_bytes: int | None = None  # Device Capabilities
     max_read_request_bytes: int | None = None  # Device Control, Max_Read_Request_Size
@@ -23,9 +22,6 @@ class Pcie(msgspec.Struct, kw_only=True, omit_defaults=True, tag="pcie", tag_fie
     acs: list[str] | None = None  # Access Control Services that are enabled; None where there is no such capability
     aer: bool | None = None  # it has the Advanced Error Reporting capability
     aer_masked: list[str] = []  # corrected errors that it does not report
-    error_status: list[
-        str
-    ] = []  # Device Status: "correctable", "nonfatal", "fatal", "unsupported" since it was cleared
 
 
 class EdacModule(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -104,7 +100,7 @@ class Cmdline(msgspec.Struct, kw_only=True, omit_defaults=True, tag="cmdline", t
     """Boot parameters that matter to tuning, of /proc/cmdline (`key` is "cmdline"). Others are left out."""
 
     key: str = "cmdline"
-    given: dict[str, list[str]] = {}  # name -> values in their order, with "-" for "_"; "" for one without value
+    given: dict[str, list[str]] = {}  # name -> values in their order, with "_" for "-"; "" for one without value
     effective: dict[str, str] = {}  # what counts: the last one, all joined by commas where they add up
     hugepages: dict[str, str] = {}  # page size ("1G", "default") -> pages reserved: "16", "0:8,1:8"
 

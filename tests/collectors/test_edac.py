@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from collectors import dimm
-from collectors.dimm import Place, join_labels, parse_dimms, unique_keys
+from collectors import edac
+from collectors.dimm import parse_dimms, unique_keys
+from collectors.edac import Place, join_labels
 from machine import smbios
 from machine.live import Live
 from tests.collectors.conftest import write
@@ -31,7 +32,7 @@ def server(data: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def edac(root: Path, modules: Iterable[tuple[str, str, int, int]]) -> None:
+def count(root: Path, modules: Iterable[tuple[str, str, int, int]]) -> None:
     """EDAC's files: place, label, corrected, uncorrected."""
     for place, label, corrected, uncorrected in modules:
         files = {"dimm_label": label, "dimm_ce_count": f"{corrected}", "dimm_ue_count": f"{uncorrected}"}
@@ -39,14 +40,14 @@ def edac(root: Path, modules: Iterable[tuple[str, str, int, int]]) -> None:
 
 
 def counted(root: Path) -> dict[tuple[str, str], float]:
-    samples = [item for item in dimm.collect(Live(str(root))) if isinstance(item, Sample)]
-    found = {(item.metric.removeprefix("dimm."), item.key): item.value for item in samples}
+    samples = [item for item in edac.collect(Live(str(root))) if isinstance(item, Sample)]
+    found = {(item.metric.removeprefix("edac."), item.key): item.value for item in samples}
     assert len(found) == len(samples)
     return found
 
 
 def test_errors_are_counted_for_the_slot_whose_label_edac_has(server: Path) -> None:
-    edac(
+    count(
         server,
         [
             ("mc0/dimm0", "P1-DIMM1A", 3, 0),
@@ -65,7 +66,7 @@ def test_errors_are_counted_for_the_slot_whose_label_edac_has(server: Path) -> N
 
 
 def test_ranks_of_one_module_are_added_up_and_what_no_module_had_is_the_controllers(server: Path) -> None:
-    edac(server, [("mc0/rank0", "P1-DIMM1A", 3, 1), ("mc0/rank1", "P1-DIMM1A", 4, 0)])
+    count(server, [("mc0/rank0", "P1-DIMM1A", 3, 1), ("mc0/rank1", "P1-DIMM1A", 4, 0)])
     write(server, {f"{EDAC}/mc0/ce_noinfo_count": "5\n", f"{EDAC}/mc0/ue_noinfo_count": "6\n"})
     assert counted(server) == {
         ("corrected_errors", "mc0"): 5,
@@ -76,18 +77,13 @@ def test_ranks_of_one_module_are_added_up_and_what_no_module_had_is_the_controll
 
 
 def test_only_controllers_and_modules_count_and_nonsense_costs_its_own_field(server: Path) -> None:
-    edac(server, [("mc0/dimm0", "P1-DIMM1A", 3, 1), ("mc0/dimm_is_fake", "X", 9, 9), ("mc_fake/dimm0", "Y", 9, 9)])
+    count(server, [("mc0/dimm0", "P1-DIMM1A", 3, 1), ("mc0/dimm_is_fake", "X", 9, 9), ("mc_fake/dimm0", "Y", 9, 9)])
     write(server, {f"{EDAC}/mc0/dimm0/dimm_ue_count": "(null)\n", f"{EDAC}/mc0/csrow0/ce_count": "9\n"})
     assert counted(server) == {("corrected_errors", "P1-DIMM1A"): 3}
 
 
-def test_the_controllers_of_node_exporters_fixture_count_what_they_could_not_place(exporter: Live) -> None:
-    found = [item for item in dimm.collect(exporter) if isinstance(item, Sample)]
-    assert found == [Sample("dimm.corrected_errors", "mc0", 2), Sample("dimm.uncorrected_errors", "mc0", 6)]
-
-
 def test_errors_are_counted_without_a_table_too(tmp_path: Path) -> None:
-    edac(tmp_path, [("mc0/dimm0", "", 1, 0)])
+    count(tmp_path, [("mc0/dimm0", "", 1, 0)])
     assert counted(tmp_path) == {("corrected_errors", "mc0/dimm0"): 1, ("uncorrected_errors", "mc0/dimm0"): 0}
 
 
