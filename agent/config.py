@@ -5,10 +5,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from wire.report import Severity
 from wire.topics import is_id
 
 DEFAULT_FILE = Path("/etc/rackhand/agent.toml")
@@ -46,6 +47,28 @@ class Replay(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     resend_s: float = 30.0  # doubles while nothing is acknowledged
 
 
+class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What becomes of the events that match all of its conditions; globs as in fnmatch."""
+
+    kind: str = "*"
+    key: str = "*"  # of the component
+    ifname: str = "*"  # of the event's interface, "" for an event without one
+    data: dict[str, str] = {}  # glob per name in the event's data
+    severity: Severity = Severity.INFO  # at least
+    action: Literal["keep", "drop", "hook"]  # keep and drop end the search, hook goes on to the next rule
+    hook: str = ""  # the script's name in `hooks_dir`
+    rate: float = 0.0  # with keep: events per minute and component that go through one by one
+
+
+class Events(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is watched, and what becomes of what was seen."""
+
+    watch: tuple[str, ...] = ("link", "address", "route", "ethtool", "device")
+    hooks_dir: str = "/etc/rackhand/hooks.d"
+    hook_timeout_s: float = 30.0
+    rule: list[Rule] = []
+
+
 class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Everything the agent is told."""
 
@@ -57,6 +80,7 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     broker: Broker = msgspec.field(default_factory=Broker)
     spool: Spool = msgspec.field(default_factory=Spool)
     replay: Replay = msgspec.field(default_factory=Replay)
+    events: Events = msgspec.field(default_factory=Events)
 
     @property
     def state(self) -> Path:
@@ -174,7 +198,15 @@ def _line(text: str, key: str) -> str:
     return f":{numbers[0]}" if len(numbers) == 1 else ""
 
 
-_POSITIVE = ("spool.max_bytes", "spool.max_age_s", "replay.rows_per_s", "replay.window", "replay.resend_s")
+_POSITIVE = (
+    "spool.max_bytes",
+    "spool.max_age_s",
+    "replay.rows_per_s",
+    "replay.window",
+    "replay.resend_s",
+    "events.hook_timeout_s",
+)
+_HOOK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def _checked(config: Config) -> Config:
@@ -191,4 +223,15 @@ def _checked(config: Config) -> Config:
     for collector, every_s in config.intervals.items():
         if every_s < 1:
             raise ConfigError(f"intervals.{collector} must be at least 1 second, not {every_s}")
+    _check_rules(config.events)
     return config
+
+
+def _check_rules(events: Events) -> None:
+    for number, rule in enumerate(events.rule, 1):
+        if rule.action == "hook" and not _HOOK.fullmatch(rule.hook):
+            raise ConfigError(f"events.rule {number}: hook {rule.hook!r} is not the name of a script in hooks_dir")
+        if rule.action != "hook" and rule.hook:
+            raise ConfigError(f'events.rule {number}: a hook is for action = "hook"')
+        if rule.rate < 0 or (rule.rate and rule.action != "keep"):
+            raise ConfigError(f'events.rule {number}: rate is for action = "keep", and above 0')
