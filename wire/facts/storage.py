@@ -111,6 +111,7 @@ class DriveHealth(msgspec.Struct, kw_only=True, omit_defaults=True, tag="drive_h
     pending_sectors: int | None = None  # attribute 197, raw
     uncorrectable_sectors: int | None = None  # attribute 198, raw
     crc_errors: int | None = None  # attribute 199, raw: the cable or backplane
+    last_error: str = ""  # the newest media error in an NVMe drive's error log
     self_test: str = ""  # how the last self-test ended, "" when none is told
     temperature_warning_c: float | None = None  # NVMe: WCTEMP
     temperature_critical_c: float | None = None  # NVMe: CCTEMP; SAS: the trip temperature
