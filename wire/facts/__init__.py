@@ -39,6 +39,10 @@ from wire.facts.nic import Nic as Nic
 from wire.facts.nic import Queue as Queue
 from wire.facts.nic import Queues as Queues
 from wire.facts.nic import Softnet as Softnet
+from wire.facts.optics import Optics as Optics
+from wire.facts.optics import OpticsApplication as OpticsApplication
+from wire.facts.optics import OpticsLane as OpticsLane
+from wire.facts.optics import OpticsLimits as OpticsLimits
 from wire.facts.platform import Clock as Clock
 from wire.facts.platform import Cmdline as Cmdline
 from wire.facts.platform import Edac as Edac
@@ -84,6 +88,7 @@ Fact = (
     | Memory
     | Dimm
     | Nic
+    | Optics
     | Ethtool
     | Irq
     | Queues
