@@ -12,6 +12,7 @@ from wire.text import clean
 FULL, COMPACT, EVENT_ONLY, FRU_LOCATOR = 0x01, 0x02, 0x03, 0x11
 THRESHOLD, SENSOR_SPECIFIC = 0x01, 0x6F  # event/reading type codes
 MAX_NAME = 64
+_OTHER_UNITS = 0x0B
 MAX_SHARED = 15
 TYPES: dict[int, str] = constants.sensor_type_codes  # table 42-3
 ENTITIES: dict[int, str] = constants.entity_ids  # table 43-13
@@ -205,6 +206,7 @@ def number(sensor: Sensor, raw: int) -> float | None:
 def parse_reading(sensor: Sensor, data: bytes) -> tuple[float | None, BmcSensor]:
     """The number and the fact of a Get Sensor Reading response (chapter 35.14), without its completion code."""
     fact = BmcSensor(key=sensor.key, name=sensor.name, type=TYPES.get(sensor.type, f"0x{sensor.type:02x}"))
+    fact.type = "Power" if sensor.type == _OTHER_UNITS and sensor.unit == "W" else fact.type
     fact.entity = f"{ENTITIES.get(sensor.entity, f'0x{sensor.entity:02x}')} {sensor.instance}"
     fact.unit = sensor.unit
     for name, value in sensor.limits.items():

@@ -39,6 +39,7 @@ class Target(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     address: str  # host name or IP address
     port: int = 0  # 0: the protocol's own
     secret: str = ""  # a name in the secrets file
+    tls: Literal["verify", "insecure", "none"] = "verify"  # Redfish: certificate checked, not checked, plain HTTP
     every_s: float = 60.0
     deadline_s: float = 30.0  # of a whole poll
     labels: dict[str, str] = {}
