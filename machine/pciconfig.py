@@ -52,7 +52,7 @@ class Express(NamedTuple):
     link_speed_gts: float | None
     link_width: int | None
     acs: list[str] | None
-    aer: bool
+    aer: bool | None  # None where the extended part cannot be read
     aer_masked: list[str]
 
 
@@ -120,7 +120,7 @@ def parse_express(config: bytes) -> Express | None:
         link_speed_gts=SPEEDS_GTS.get(link & 0xF) if link >> 4 & 0x3F else None,
         link_width=link >> 4 & 0x3F or None,
         acs=_names(SERVICES, _u16(config, more[ACS] + 6)) if ACS in more else None,
-        aer=AER in more,
+        aer=AER in more if len(config) > _FIRST_EXTENDED else None,
         aer_masked=_names(CORRECTABLE, _u32(config, more[AER] + 0x14)) if AER in more else [],
     )
 
