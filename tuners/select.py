@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, cast, get_args
 
@@ -46,11 +46,26 @@ class Condition(NamedTuple):
 
 def parse_condition(text: str, of_nic: bool = False) -> Condition:
     """The condition of one text, over a NIC (bare names allowed) or over labels and all facts; raises SelectError."""
+    return _parsed(text, lambda name, column: _named(name, column, of_nic))
+
+
+def parse_field(text: str, fields: Collection[str]) -> Condition:
+    """The condition of one text over something with these fields; raises SelectError."""
+
+    def known(name: str, column: int) -> str:
+        if name in fields:
+            return name
+        raise SelectError(column, f"no field {name!r}{meant(name, fields)}")
+
+    return _parsed(text, known)
+
+
+def _parsed(text: str, named: Callable[[str, int], str]) -> Condition:
     found = _CONDITION.fullmatch(text) if len(text) <= MAX_LENGTH else None
     if found is None:
         raise SelectError(1, f"{text[:80]!r} is no condition: write name=value, with one of = != >= <= > < in")
     op = found["op"].strip().replace("==", "=")
-    condition = Condition(_named(found["name"], found.start("name") + 1, of_nic), op, _bare(found["value"]))
+    condition = Condition(named(found["name"], found.start("name") + 1), op, _bare(found["value"]))
     if op in _NUMBERS and _number(condition.value) is None:
         raise SelectError(found.start("value") + 1, f"{op} compares with a number, not {condition.value[:40]!r}")
     if op == "in" and not _choices(condition.value):

@@ -29,6 +29,11 @@ Where = Annotated[
     typer.Option("--where", "-w", help="Condition such as driver=ice or speed_mbps>=25000; all must hold."),
 ]
 
+WhereCable = Annotated[
+    list[str] | None,
+    typer.Option("--where", "-w", help="Condition such as verdict=crossed or peer=sw1*; all must hold."),
+]
+
 
 @app.command()
 def up(  # noqa: PLR0917 - options, by name
@@ -80,6 +85,14 @@ def irqs(host: Host, db: Db = "", output: Output = Format.TABLE) -> None:
     from hwdb.cli import hosts as verb  # noqa: PLC0415
 
     verb.irqs(db or default_url(), host, output)
+
+
+@app.command()
+def cables(host: SomeHost = "", where: WhereCable = None, db: Db = "", output: Output = Format.TABLE) -> None:
+    """Every cable by what LLDP says at its two ends: agree, one-sided, crossed, changed, blocked."""
+    from hwdb.cli import cables as verb  # noqa: PLC0415
+
+    verb.cables(db or default_url(), host, where or [], output)
 
 
 @app.command()
