@@ -214,6 +214,33 @@ def _doctor(options: argparse.Namespace, config: Config) -> int:
     return OK if doctor.ok(checks) else FAILED
 
 
+def _diagnose(options: argparse.Namespace, config: Config) -> int:
+    from agent import diagnose, local  # noqa: PLC0415
+
+    words = {"nic": options.nic, "test": options.test, "seconds": options.seconds, "offline": options.offline}
+    try:
+        request = diagnose.parse({name: str(word) for name, word in words.items()})
+    except diagnose.DiagnoseError as error:
+        raise CliError(str(error), USAGE) from None
+    if diagnose.disturbs(request) and not options.yes:
+        if not sys.stdin.isatty():
+            raise CliError("not on a terminal: --yes is needed, as this disturbs traffic", USAGE)
+        if not local.ask(f"the link of {request.nic} goes down for it. Go on?", 600):
+            raise CliError("not done")
+    peers = [f"{config.broker.host}:{config.broker.port}"]
+    child = diagnose.Child(diagnose.Task(request=request, observe=config.observe, peers=peers))
+    try:
+        result = child.wait()
+    finally:
+        child.stop()
+    if result.ok:
+        return _print(result.text)
+    first, *more = result.text.splitlines() or [""]
+    if more:
+        _print("\n".join(more))
+    raise CliError(first)
+
+
 VERBS: dict[str, Callable[[argparse.Namespace, Config], int]] = {
     "run": _run,
     "once": _once,
@@ -223,6 +250,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Config], int]] = {
     "status": _status,
     "capture": _capture,
     "doctor": _doctor,
+    "diagnose": _diagnose,
 }
 
 
@@ -305,7 +333,16 @@ def _parser() -> argparse.ArgumentParser:
     capture.add_argument("-o", "--output", dest="file", type=Path, metavar="FILE", help="default: standard output")
     capture.add_argument("--no-redact", action="store_true", help="keep serial numbers, MACs, names and addresses")
     verb("doctor", "can the agent read, write and reach the broker here", output=True)
+    _diagnose_arguments(verb("diagnose", "let a NIC blink, test itself or its cable, or show its module's memory"))
     return parser
+
+
+def _diagnose_arguments(diagnose: argparse.ArgumentParser) -> None:
+    diagnose.add_argument("nic", metavar="IFNAME", help="name of the interface, or its key")
+    diagnose.add_argument("test", choices=("identify", "cable-test", "self-test", "module"))
+    diagnose.add_argument("--seconds", type=int, default=10, help="to blink for, 1 to 60; default: 10")
+    diagnose.add_argument("--offline", action="store_true", help="self-test: the whole of it, with the link down")
+    diagnose.add_argument("--yes", action="store_true", help="ask nothing")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,8 @@ from wire.report import Command, Result
 
 if TYPE_CHECKING:
     import subprocess
+
+    from agent.diagnose import Child
 
 REMEMBERED = 256  # ids of commands that were done: QoS 1 may bring one twice
 _ROOT = str(Path(__file__).resolve().parents[1])
@@ -43,12 +45,15 @@ class Played(msgspec.Struct, kw_only=True):
 
 
 class Commands:
-    """Takes commands; a rollback runs in a process of its own and is answered when that ends."""
+    """Takes commands; rollbacks and diagnoses run in processes of their own and are answered when those end."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, observe: bool = True, peers: Sequence[str] = ()) -> None:
         self._state = state
+        self._observe = observe
+        self._peers = list(peers)
         self._done: OrderedDict[str, None] = OrderedDict()
         self._rollbacks: dict[str, subprocess.Popen[bytes]] = {}
+        self._diagnoses: dict[str, Child] = {}
 
     def take(self, agent: Asked, name: str, command: Command) -> Result | None:
         """Do it; None when it is known already, or is answered later by `step`."""
@@ -57,26 +62,54 @@ class Commands:
         self._done[name] = None
         while len(self._done) > REMEMBERED:
             self._done.popitem(last=False)
-        if command.verb == "rollback":
-            return self._rollback(name)
-        if command.verb == "rebirth":
-            agent.rebirth()
-        elif command.verb == "collect":
-            agent.collect()
-        else:
-            return Result(ok=False, text=f"unknown verb {command.verb[:64]!r}; there are: collect, rebirth, rollback")
-        return Result(ok=True)
+        if command.verb not in VERBS:
+            return Result(ok=False, text=f"unknown verb {command.verb[:64]!r}; there are: {', '.join(sorted(VERBS))}")
+        return VERBS[command.verb](self, agent, name, command.args)
 
     def busy(self) -> bool:
-        """True while a rollback runs."""
-        return bool(self._rollbacks)
+        """True while a rollback or a diagnosis runs."""
+        return bool(self._rollbacks or self._diagnoses)
 
     def step(self, undone: Undone) -> list[tuple[str, Result]]:
-        """Answers of rollbacks that ended; what they undid is handed to `undone`."""
+        """Answers of what ended; what rollbacks undid is handed to `undone`."""
         ended = [name for name, child in self._rollbacks.items() if child.poll() is not None]
-        return [(name, self._ended(self._rollbacks.pop(name), undone)) for name in ended]
+        answers = [(name, self._ended(self._rollbacks.pop(name), undone)) for name in ended]
+        for name, child in list(self._diagnoses.items()):
+            if (result := child.step()) is not None:
+                del self._diagnoses[name]
+                answers.append((name, result))
+        return answers
 
-    def _rollback(self, name: str) -> Result | None:
+    def close(self) -> None:
+        """End diagnoses; a rollback goes on by itself."""
+        while self._diagnoses:
+            self._diagnoses.popitem()[1].stop()
+
+    def rebirth(self, agent: Asked, _name: str, _args: Mapping[str, str]) -> Result:
+        """Say again who this is, and send all facts."""
+        agent.rebirth()
+        return Result(ok=True)
+
+    def collect(self, agent: Asked, _name: str, _args: Mapping[str, str]) -> Result:
+        """Begin a cycle of all collectors now."""
+        agent.collect()
+        return Result(ok=True)
+
+    def diagnose(self, _agent: Asked, name: str, args: Mapping[str, str]) -> Result | None:
+        """Ask a NIC to blink, to test itself or its cable, or for its module's memory; answered when that ended."""
+        from agent import diagnose  # noqa: PLC0415 - only where somebody asks for it
+
+        if self._diagnoses:
+            return Result(ok=False, text="another diagnosis is at work")
+        try:
+            task = diagnose.Task(request=diagnose.parse(args), observe=self._observe, peers=self._peers)
+            self._diagnoses[name] = diagnose.Child(task)
+        except (diagnose.DiagnoseError, OSError) as error:
+            return Result(ok=False, text=str(error))
+        return None
+
+    def rollback(self, _agent: Asked, name: str, _args: Mapping[str, str]) -> Result | None:
+        """Undo the last transaction; answered when that ended."""
         import subprocess  # noqa: PLC0415 - only where something is undone
 
         if self._rollbacks:
@@ -101,3 +134,14 @@ class Commands:
         played = msgspec.json.decode(told, type=Played)
         undone(played.outcomes, played.tx, "rolled back on command")
         return Result(ok=played.state == "reverted", text=f"transaction {played.tx}: {played.state}")
+
+
+Do = Callable[[Commands, Asked, str, Mapping[str, str]], Result | None]
+
+# Nothing else is done for the inventory, and arguments are typed where they are used: none reaches a shell.
+VERBS: dict[str, Do] = {
+    "collect": Commands.collect,
+    "diagnose": Commands.diagnose,
+    "rebirth": Commands.rebirth,
+    "rollback": Commands.rollback,
+}

@@ -93,7 +93,8 @@ class Resident:
             publish=self._publish_reported,
             ended=self._reread,
         )
-        self.commands = Commands(config.state)
+        peers = [f"{config.broker.host}:{config.broker.port}"]
+        self.commands = Commands(config.state, observe=config.observe, peers=peers)
         self._monitor: Monitor | None = None
         self._watch: Watch | None = None
         self._monitor_at = 0.0
@@ -150,6 +151,7 @@ class Resident:
         notify.notify("STOPPING=1")
         self.tell(_event("agent.stopped", "the agent was told to stop"))
         self.tuning.close()
+        self.commands.close()
         self.schedule.close()
         self.link.close()
         self.spool.close()

@@ -135,7 +135,7 @@ class Ack(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Command(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Do this once; the topic's name is its id."""
 
-    verb: str  # "rebirth" | "collect" | "rollback"
+    verb: str  # "rebirth" | "collect" | "rollback" | "diagnose"
     args: dict[str, str] = {}
 
 
