@@ -8,7 +8,7 @@ import msgspec
 from hwdb import store, store_events, store_policy
 from hwdb.db import rows
 from hwdb.store import HostDetail
-from hwdb.store_events import FindingEntry
+from hwdb.store_events import FindingEntry, LatestEntry
 from tuners.hostfacts import HostFacts
 from tuners.select import Condition, nic_fits
 from wire.codec import decode
@@ -41,6 +41,7 @@ class HostPage(msgspec.Struct, kw_only=True):
     host: HostDetail
     findings: list[FindingEntry]
     reported: Reported | None
+    samples: list[LatestEntry]  # the newest of each series
 
 
 class NicLine(msgspec.Struct):
@@ -91,6 +92,7 @@ def page(conn: "Conn", host_id: str) -> HostPage:
         host=store.host(conn, host_id),
         findings=store_events.findings(conn, host_id),
         reported=store_policy.reported(conn, host_id),
+        samples=store_events.latest(conn, host_id),
     )
 
 

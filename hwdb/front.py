@@ -10,8 +10,9 @@ from hwdb import screen
 from hwdb.cli.output import Format, clean, columns, document, emit
 from hwdb.db import reading
 from hwdb.facts import page
+from hwdb.parts import newest
 from hwdb.place import default_url, shown
-from hwdb.store_events import FindingEntry
+from hwdb.store_events import FindingEntry, LatestEntry
 from tuners.hostfacts import HostFacts
 from wire.facts import Fact
 
@@ -22,6 +23,7 @@ class Front(msgspec.Struct, kw_only=True):
     hostname: str
     host_id: str
     facts: list[Fact]
+    samples: list[LatestEntry]
     findings: list[FindingEntry]
     places: dict[str, str]
     tries: list[tuple[str, str]]
@@ -48,6 +50,7 @@ def collect(url: str, host_id: str, places: list[tuple[str, str]], *, enforcing:
         hostname=hostname,
         host_id=host_id,
         facts=found.host.facts if found else [],
+        samples=found.samples if found else [],
         findings=found.findings if found else [],
         places=dict(places),
         tries=tries(hostname, url),
@@ -87,7 +90,7 @@ def show(front: Front, form: Format) -> None:
         doing = "policies are applied" if front.enforcing else "observing: nothing on this host is changed"
         console.print(screen.headline(clean(front.hostname), doing))
         console.print()
-        console.print(screen.screen(HostFacts(front.facts), front.findings, console.width))
+        console.print(screen.screen(HostFacts(front.facts), newest(front.samples), front.findings, console.width))
         console.print()
     console.print(screen.pairs("where", list(front.places.items())))
     console.print()

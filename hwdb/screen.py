@@ -1,4 +1,4 @@
-"""One host on one screen: what it is, its NICs, what is wrong with its tuning. Drawn by `rackhand up` and `host`."""
+"""One host on one screen: what it is, its parts, its NICs, what is wrong. Drawn by `rackhand up` and `host`."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,25 +9,41 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from hwdb import ends, parts
 from hwdb.cli.output import clean
+from hwdb.parts import Values
 from hwdb.store_events import FindingEntry
 from hwdb.words import interrupts, link, queues, size
 from tuners.hostfacts import HostFacts
-from wire.facts import Nic
+from wire.facts import Fact, Nic
 
 WIDE = 110  # columns from which a NIC's address and MTU are shown too
 _MARK = {"critical": ("✗", "red"), "warning": ("!", "yellow"), "info": ("i", "cyan")}
 
 
-def screen(facts: HostFacts, findings: Sequence[FindingEntry], width: int, quiet_findings: str = "") -> RenderableType:
-    """Everything about one host, to be printed by a Console of `width` columns.
+def screen(facts: HostFacts, values: Values, findings: Sequence[FindingEntry], width: int) -> RenderableType:
+    """Everything about one host, to be printed by a Console of `width` columns."""
+    told = facts.all()
+    shown: list[RenderableType] = [_lines([*identity(facts), *_parts(told, values)]), Text()]
+    if facts.dmi or facts.nics:
+        shown += [_title("network"), nics(facts, width), Text()]
+    if plugged := ends.rows(told, values):
+        shown += [_title("cables"), _indented(_table(ends.HEADERS, plugged)), Text()]
+    shown += [_title("findings"), wrong(findings, "nothing is wrong with what was looked at")]
+    return Group(*shown)
 
-    `quiet_findings` stands where findings would, when there are none.
-    """
-    parts: list[RenderableType] = [_lines(identity(facts)), Text()]
-    parts += [_title("network"), nics(facts, width), Text()]
-    parts += [_title("findings"), wrong(findings, quiet_findings or "nothing is wrong with what was looked at")]
-    return Group(*parts)
+
+def _parts(facts: Sequence[Fact], values: Values) -> list[tuple[str, str]]:
+    return [(label, clean(text)) for label, text in parts.lines(facts, values)]
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[Text]]) -> Table:
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False, padding=(0, 2, 0, 0))
+    for header in headers:
+        drawn.add_column(header, overflow="fold", no_wrap=header in ("NIC", "link", "NUMA", "MTU"))
+    for row in rows:
+        drawn.add_row(*row)
+    return drawn
 
 
 def headline(name: str, doing: str) -> RenderableType:
@@ -127,7 +143,6 @@ def virtual_line(virtual: Iterable[Nic]) -> str:
 
 
 def _nic_table(facts: HostFacts, physical: Sequence[Nic], width: int) -> Table:
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False, padding=(0, 2, 0, 0))
     wide = width >= WIDE
     headers = [
         "NIC",
@@ -139,14 +154,13 @@ def _nic_table(facts: HostFacts, physical: Sequence[Nic], width: int) -> Table:
         "NUMA",
         *(["address", "MTU"] if wide else []),
     ]
-    for header in headers:
-        drawn.add_column(header, overflow="fold", no_wrap=header in ("NIC", "link", "NUMA", "MTU"))
+    rows: list[list[Text]] = []
     for nic in physical:
         row = [nic.ifname, nic.driver or "-", nic.firmware or "-", link(nic), queues(nic, facts.ethtool.get(nic.key))]
         row += [interrupts(facts.irq.get(nic.key)), "-" if nic.numa_node is None else str(nic.numa_node)]
         row += [nic.address or nic.bus or "-", str(nic.mtu)] if wide else []
-        drawn.add_row(*(Text(clean(text)) for text in row))
-    return drawn
+        rows.append([Text(clean(text)) for text in row])
+    return _table(headers, rows)
 
 
 def wrong(findings: Sequence[FindingEntry], quiet: str) -> RenderableType:

@@ -58,6 +58,14 @@ def rings(ethtool: Ethtool | None) -> str:
     return ", ".join(f"{way} {held[way]} of {held.get(f'{way}_max', '?')}" for way in ("rx", "tx") if way in held)
 
 
+def decimal_size(count: int | None) -> str:
+    """`3.84 TB` of bytes, as drives are sold; "" for None."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB")):
+        if count is not None and count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return "" if count is None else f"{count} B"
+
+
 def size(kilobytes: int | None) -> str:
     """`16 GiB` of kB; "" for None."""
     if kilobytes is None:

@@ -4,6 +4,7 @@ from hwdb import screen
 from hwdb.cli.hosts import age
 from hwdb.cli.output import clean
 from hwdb.facts import HostPage
+from hwdb.parts import newest
 from tuners.hostfacts import HostFacts
 from wire.report import labels_text
 
@@ -14,7 +15,7 @@ def draw_host(shown: HostPage) -> None:
     state = "online" if host.online else f"offline, seen {age(host.last_ms) or 'never'}"
     console.print(screen.headline(clean(host.hostname), f"{state}, {'observing' if host.observe else 'enforcing'}"))
     console.print()
-    console.print(screen.screen(HostFacts(shown.host.facts), shown.findings, console.width))
+    console.print(screen.screen(HostFacts(shown.host.facts), newest(shown.samples), shown.findings, console.width))
     console.print()
     lines = [("id", host.host_id), ("labels", clean(labels_text(host.labels))), ("policy", _policy(shown))]
     lines += [
