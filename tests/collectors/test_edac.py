@@ -1,6 +1,7 @@
 """EDAC's counts by slot: controllers, modules and ranks, and labels as drivers and label tables spell them."""
 
 import re
+import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 from collectors import edac
 from collectors.dimm import parse_dimms, unique_keys
 from collectors.edac import Place, join_labels
+from collectors.run import run
 from machine import smbios
 from machine.live import Live
-from tests.collectors.conftest import write
-from wire.facts import Dimm
-from wire.report import Sample
+from tests.collectors.conftest import extract, write
+from wire.facts import Dimm, Edac, EdacModule
+from wire.report import Sample, Severity
 
 EDAC = "sys/devices/system/edac/mc"
 X9DBL = "u-root-smbios/SuperMicro-X9DBL.bin"  # P1-DIMM1A, P1-DIMM1B, ... P2-DIMM1F
@@ -129,3 +131,83 @@ def test_the_labels_that_the_firmwares_own_driver_makes_are_joined(data: Path) -
     dimms = parse_dimms(dump(data, X9DBL))
     places = [Place("mc0", f"dimm{at}", f"{one.bank} {one.locator}") for at, one in enumerate(dimms)]
     assert list(join_labels(places, dimms).values()) == [one.key for one in dimms]
+
+
+def test_rows_of_chip_selects_are_what_an_old_kernel_counts_and_totals_are_nobodys_sum(exporter: Live) -> None:
+    result = run(edac, exporter, 0)
+    (fact,) = result.facts
+    assert isinstance(fact, Edac)
+    labels = [f"mc0csrow{row}channel{channel}" for row in range(3) for channel in range(2)]
+    assert [(module.name, module.dimm) for module in fact.modules] == [
+        (f"csrow{row}/ch{channel}", f"mc0csrow{row}channel{channel}") for row in range(3) for channel in range(2)
+    ]
+    assert {(item.metric.removeprefix("edac."), item.key): item.value for item in result.samples} == {
+        **{("corrected_errors", label): 0 for label in labels},
+        **{("uncorrected_errors", f"mc0/csrow{row}"): count for row, count in enumerate((4, 4, 5))},
+        ("corrected_errors", "mc0"): 2,
+        ("uncorrected_errors", "mc0"): 6,
+    }
+
+
+def test_a_controller_its_modules_and_nothing_that_only_looks_like_one(data: Path, tmp_path: Path) -> None:
+    with tarfile.open(data / "ras/cadvisor-edac/edac.tar.gz") as archive:
+        for member in archive:
+            extract(archive, member, tmp_path / "sys/devices/system" / member.name)
+    facts = {fact.key: fact for fact in run(edac, Live(str(tmp_path)), 0).facts if isinstance(fact, Edac)}
+    assert {key: [module.name for module in fact.modules] for key, fact in facts.items()} == {
+        "mc0": ["dimm0", "dimm1"],
+        "mc1": ["dimm0"],
+    }
+    assert all(module.memory and module.size_mib for fact in facts.values() for module in fact.modules)
+
+
+def test_a_controller_says_who_it_is_and_minus_one_is_no_scrub_rate(server: Path) -> None:
+    count(server, [("mc0/dimm0", "P1-DIMM1A", 0, 0), ("mc1/dimm0", "P1-DIMM1B", 0, 0)])
+    said = {"mc_name": "Skylake Socket#0 IMC#0\n", "size_mb": "65536\n", "sdram_scrub_rate": "-1\n"}
+    write(server, {f"{EDAC}/mc0/{name}": text for name, text in said.items()})
+    module = {"size": "32768", "dimm_mem_type": "Registered-DDR4", "dimm_edac_mode": "S4ECD4ED"}
+    write(server, {f"{EDAC}/mc0/dimm0/{name}": f"{text}\n" for name, text in module.items()})
+    write(server, {f"{EDAC}/mc0/dimm0/dimm_location": "channel 0 slot 1 \n", f"{EDAC}/mc1/sdram_scrub_rate": "97650\n"})
+    first, second = (fact for fact in run(edac, Live(str(server)), 0).facts if isinstance(fact, Edac))
+    assert (first.name, first.size_mib, first.scrub_bytes_per_s) == ("Skylake Socket#0 IMC#0", 65536, None)
+    assert (second.name, second.size_mib, second.scrub_bytes_per_s) == ("", None, 97650)
+    assert first.modules == [
+        EdacModule(
+            name="dimm0",
+            dimm="P1-DIMM1A",
+            label="P1-DIMM1A",
+            location="channel 0 slot 1",
+            size_mib=32768,
+            memory="Registered-DDR4",
+            edac="S4ECD4ED",
+        )
+    ]
+
+
+def test_an_error_is_an_event_when_it_comes_and_after_the_counts_were_cleared(server: Path) -> None:
+    machine = Live(str(server))
+
+    def events(corrected: int, uncorrected: int) -> list[tuple[str, str, Severity, int]]:
+        count(server, [("mc0/dimm0", "P1-DIMM1A", corrected, uncorrected)])
+        found = run(edac, machine, 0).events
+        return [(event.kind, event.key, event.severity, int(event.data["errors"] or 0)) for event in found]
+
+    warning = ("memory.error", "P1-DIMM1A", Severity.WARNING)
+    assert events(5, 0) == events(5, 0) == []
+    assert events(8, 0) == [(*warning, 3)]
+    assert events(8, 1) == [("memory.error", "P1-DIMM1A", Severity.CRITICAL, 1)]
+    assert events(2, 0) == [(*warning, 2)]
+    assert events(0, 0) == []
+
+
+def test_a_slot_table_that_is_damaged_costs_the_slots_names_alone(server: Path) -> None:
+    write(server, {smbios.TABLE: b"\1\2\3"})
+    count(server, [("mc0/dimm0", "DIMM_A1", 3, 0)])
+    assert counted(server) == {("corrected_errors", "DIMM_A1"): 3, ("uncorrected_errors", "DIMM_A1"): 0}
+
+
+def test_a_hostile_label_is_one_short_line(tmp_path: Path) -> None:
+    count(tmp_path, [("mc0/dimm0", "A1\x1b[2J\n" + "x" * 500, 1, 0)])
+    (key,) = {key for _, key in counted(tmp_path)}
+    assert key.isprintable()
+    assert len(key) <= edac.LABEL_MOST
