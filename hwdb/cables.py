@@ -1,6 +1,6 @@
 """One cable from what is heard at its two ends, with a verdict: do both name each other, and is it as it was?"""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -41,7 +41,7 @@ class Heard(NamedTuple):
     host_id: str
     fact: Lldp
     first_ms: int
-    changed_ms: int = 0  # when the neighbour became another one, 0 for never
+    changed_ms: int = 0  # when the neighbour became another one, or was heard no more; 0 for never
     before: Lldp | None = None  # who it was until then
 
 
@@ -51,6 +51,13 @@ class Sight(NamedTuple):
     here: End
     there: End
     heard: Heard
+
+
+class Moved(NamedTuple):
+    """A cable that was plugged elsewhere until then."""
+
+    at_ms: int
+    was: End
 
 
 class Ruling(NamedTuple):
@@ -72,28 +79,36 @@ def place(end: End) -> Place:
     return (end.host_id, end.port_key, "") if known else (end.host_id, "", f"{end.hostname}\n{end.port}".lower())
 
 
-def cables(fleet: Fleet, heard: Iterable[Heard], now_ms: int) -> list[CableEntry]:
-    """Every cable of which an end hears something or is blocked, by host and port."""
+def cables(fleet: Fleet, heard: Iterable[Heard], now_ms: int, gone: Iterable[Heard] = ()) -> list[CableEntry]:
+    """Every cable of which an end hears something or is blocked, by host and port; `gone` is what is heard no more."""
     told = list(heard)
     blocked = {place(fleet.here(one.host_id, one.fact)): one for one in told if one.fact.state == "blocked"}
-    sights = paired(
-        [
-            Sight(fleet.here(one.host_id, one.fact), fleet.there(one.fact), one)
-            for one in told
-            if one.fact.state != "blocked"
-        ]
-    )
+    sights = paired(sighted(fleet, told))
+    judge = _Judge(fleet, sights, sighted(fleet, gone), blocked, now_ms)
     joined: dict[frozenset[Place], list[Sight]] = {}
     for sight in sights:
         joined.setdefault(frozenset((place(sight.here), place(sight.there))), []).append(sight)
-    by_end: dict[Place, list[Sight]] = {}
-    for sight in sights:
-        by_end.setdefault(place(sight.here), []).append(sight)
-    judge = _Judge(fleet, by_end, blocked, now_ms)
     found = [judge.cable(both) for both in joined.values()]
     named = {end for ends in joined for end in ends}
     found += [judge.deaf(one) for end, one in blocked.items() if end not in named]
     return sorted(found, key=lambda one: (one.hostname, one.port, one.peer, one.peer_port))
+
+
+def sighted(fleet: Fleet, heard: Iterable[Heard]) -> list[Sight]:
+    """Who is heard where."""
+    return [
+        Sight(fleet.here(one.host_id, one.fact), fleet.there(one.fact), one)
+        for one in heard
+        if one.fact.state != "blocked"
+    ]
+
+
+def by_place(sights: Iterable[Sight], end: Callable[[Sight], End]) -> dict[Place, list[Sight]]:
+    """The sights by one of their ends."""
+    found: dict[Place, list[Sight]] = {}
+    for sight in sights:
+        found.setdefault(place(end(sight)), []).append(sight)
+    return found
 
 
 def paired(sights: Sequence[Sight]) -> list[Sight]:
@@ -113,10 +128,16 @@ class _Judge:
     """Says of a cable what its two ends' words amount to."""
 
     def __init__(
-        self, fleet: Fleet, by_end: Mapping[Place, Sequence[Sight]], blocked: Mapping[Place, Heard], now_ms: int
+        self,
+        fleet: Fleet,
+        sights: Sequence[Sight],
+        gone: Sequence[Sight],
+        blocked: Mapping[Place, Heard],
+        now_ms: int,
     ) -> None:
         self.fleet = fleet
-        self.by_end = by_end
+        self.by_end = by_place(sights, lambda sight: sight.here)
+        self.gone = by_place(gone, lambda sight: sight.there)
         self.blocked = blocked
         self.now_ms = now_ms
 
@@ -130,8 +151,8 @@ class _Judge:
         moved = self.moved(sights) if verdict in (AGREE, ONE_SIDED) else None
         since = max(max(sight.heard.first_ms, sight.heard.changed_ms) for sight in sights)
         if moved:
-            verdict, since = CHANGED, moved.heard.changed_ms
-        return entry(host, peer, Ruling(verdict, seen_by, since, reason, spoken(moved.there) if moved else ""))
+            verdict, since = CHANGED, moved.at_ms
+        return entry(host, peer, Ruling(verdict, seen_by, since, reason, spoken(moved.was) if moved else ""))
 
     def sides(self, one: End, other: End) -> tuple[End, End]:
         """The server's end first; between equals the order of their names."""
@@ -156,18 +177,27 @@ class _Judge:
             return ONE_SIDED, f"{sight.here.hostname} only listens: nothing on it speaks LLDP (lldpd)"
         return ONE_SIDED, f"{spoken(sight.there)} reports no neighbour"
 
-    def moved(self, sights: Sequence[Sight]) -> Sight | None:
-        """The newest change of who is at an end, as a sight of what was there before."""
-        found: list[Sight] = []
-        for sight in sights:
-            before = sight.heard.before
-            if before is None or sight.heard.changed_ms < self.now_ms - CHANGED_MS or not before.chassis_id:
-                continue
+    def moved(self, sights: Sequence[Sight]) -> Moved | None:
+        """The newest change of what is at the two ends."""
+        found = [moved for sight in sights for moved in (*self.replaced(sight), *self.left(sight))]
+        recent = [moved for moved in found if moved.at_ms >= self.now_ms - CHANGED_MS]
+        return max(recent, key=lambda moved: moved.at_ms, default=None)
+
+    def replaced(self, sight: Sight) -> Iterator[Moved]:
+        """This end hears another than before, who is not only second on the port now."""
+        before = sight.heard.before
+        if before is not None and before.chassis_id:
             was = self.fleet.there(before)
-            now = {place(other.there) for other in self.by_end[place(sight.here)]}
-            if place(was) not in now:
-                found.append(sight._replace(there=was))
-        return max(found, key=lambda sight: sight.heard.changed_ms, default=None)
+            if place(was) not in {place(other.there) for other in self.by_end[place(sight.here)]}:
+                yield Moved(sight.heard.changed_ms, was)
+
+    def left(self, sight: Sight) -> Iterator[Moved]:
+        """Another port heard one of the two ends, and does no more."""
+        for end, other in ((sight.here, sight.there), (sight.there, sight.here)):
+            for gone in self.gone.get(place(end), ()):
+                elsewhere = place(gone.here) not in self.by_end and place(gone.here) != place(other)
+                if end.port_key and elsewhere:
+                    yield Moved(gone.heard.changed_ms, gone.here)
 
     def deaf(self, one: Heard) -> CableEntry:
         """A port whose NIC keeps what it hears, and which nobody names."""

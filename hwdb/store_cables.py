@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hwdb.cable_ends import Fleet, box
-from hwdb.cables import CableEntry, Heard, cables
+from hwdb.cables import CHANGED_MS, CableEntry, Heard, cables
 from hwdb.db import rows
 from wire.codec import decode
 from wire.facts import Lldp, Nic, Port
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 WHO = ("chassis_id", "chassis_subtype", "port_id", "port_subtype", "port_description", "system_name")
 
 _END: "msgspec.json.Decoder[Nic | Port | Lldp | Device]" = msgspec.json.Decoder(Nic | Port | Lldp | Device)
+_LLDP = msgspec.json.Decoder(Lldp)
 _KINDS = "('nic', 'port', 'lldp', 'device')"
 _COMPONENTS = f"""SELECT h.host_id, h.hostname, c.data, c.first_ms FROM component c JOIN host h ON h.host_id = c.host_id
   WHERE c.kind IN {_KINDS} AND c.removed_ms IS NULL ORDER BY h.host_id, c.kind, c.key"""  # noqa: S608 - constants
+_GONE = "SELECT host_id, data, removed_ms FROM component WHERE kind = 'lldp' AND removed_ms >= :since_ms"
 _CHANGES = f"""SELECT y.host_id, y.key, y.at_ms, y.path, y.before FROM component c
   JOIN history y ON y.host_id = c.host_id AND y.kind = c.kind AND y.key = c.key
   WHERE c.kind = 'lldp' AND c.removed_ms IS NULL AND y.change = 'changed' AND y.path IN {WHO} ORDER BY y.id"""  # noqa: S608
@@ -49,7 +51,12 @@ def all_cables(conn: "Conn", now_ms: int, host_id: str = "") -> list[CableEntry]
         )
         for owner, (hostname, facts) in machines.items()
     )
-    return [one for one in cables(fleet, heard, now_ms) if host_id in ("", one.host_id, one.peer_id)]
+    gone = [
+        Heard(owner, decode(_LLDP, data.encode()), 0, removed_ms)
+        for owner, data, removed_ms in rows(conn, _GONE, {"since_ms": now_ms - CHANGED_MS})
+        if owner in fleet.boxes
+    ]
+    return [one for one in cables(fleet, heard, now_ms, gone) if host_id in ("", one.host_id, one.peer_id)]
 
 
 def _changes(conn: "Conn") -> Changes:
