@@ -67,6 +67,8 @@ def summarize(host: HostRow, facts: HostFacts) -> None:
     """What a list of hosts shows, from the facts."""
     if facts.dmi:
         host.vendor, host.product = clean(facts.dmi.vendor, 200), clean(facts.dmi.product, 200)
+    if facts.device:
+        host.vendor, host.product = clean(facts.device.vendor, 200), clean(facts.device.model, 200)
     if facts.cpu:
         host.cpu, host.threads = clean(facts.cpu.model, 200), _integer(facts.cpu.threads)
     if facts.memory:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
-from wire.facts import Bond, Cpu, Dmi, Ethtool, Fact, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet
+from wire.facts import Bond, Cpu, Device, Dmi, Ethtool, Fact, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet
 
-F = TypeVar("F", Bond, Cpu, Dmi, Ethtool, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet)
+F = TypeVar("F", Bond, Cpu, Device, Dmi, Ethtool, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet)
 
 
 class HostFacts:
@@ -25,6 +25,7 @@ class HostFacts:
         self.softnet = self._only(Softnet)
         self.memory = self._only(Memory)
         self.dmi = self._only(Dmi)
+        self.device = self._only(Device)
 
     def _kind(self, kind: type[F]) -> dict[str, F]:
         found = (fact for fact in self._facts.values() if isinstance(fact, kind))
