@@ -2,14 +2,12 @@
 
 import struct
 
-from collectors.transceiver import cmis_lanes, vdm
+from collectors.transceiver import cmis_lanes, coherent, vdm
 from collectors.transceiver.fields import CELSIUS, MA, MW, VOLT, flags, levels, oui, summed, text, u16
-from collectors.transceiver.image import BLOCK, LOWER, Image
+from collectors.transceiver.image import A0, BLOCK, LOWER, Blocks, Image
 from collectors.transceiver.says import App, Aux, Dom, Flags, Id, Levels, Module
 
 MONITORS = 32  # bytes of the lower page that state, flags and monitors need
-LANES_OF_A_BANK = 8
-MAX_BANKS = 4
 
 _LOWER = struct.Struct(">hH3h")
 _MULTIPLIERS = (0.1, 1, 10, 100)
@@ -54,6 +52,7 @@ def _paged(module: Module, image: Image, advertised: bytes) -> None:
     if len(page) == BLOCK:
         module.checksum["page04"] = summed(page, 0, 126, 127)
     module.vdm = vdm.decode(image, module.dropped)
+    module.pm = coherent.decode(image) if module.pages_adv.get("coherent") else {}
 
 
 def _state(module: Module, lower: bytes) -> None:
@@ -162,6 +161,16 @@ def monitors(lower: bytes, module: Module) -> Dom:
             for name, kind, raw in zip(("aux1", "aux2", "aux3"), module.aux_kinds, aux, strict=True)
         )
     return dom
+
+
+def refresh(now: Module, module: Module, blocks: Blocks) -> None:
+    """Into `now` what a poll's bytes say of a module that was decoded whole before."""
+    lower = blocks[A0, 0, LOWER]
+    _state(now, lower)
+    now.bias_mult = module.bias_mult
+    now.dom = monitors(lower, module)
+    now.vdm = vdm.refresh(module.vdm, blocks)
+    cmis_lanes.decode(now, Image(blocks, []))
 
 
 def _aux(kind: str, raw: int) -> Aux:

@@ -9,7 +9,7 @@ from collectors.transceiver.says import Flags, Lane, Laser, Module
 
 LANES = 8  # of a bank
 MAX_BANKS = 4
-MONITORS = 80  # bytes of page 11h that state, flags, monitors and applications need: those from 128 to 207
+MONITORS = 88  # bytes of page 11h that state, flags, monitors and applications need: those from 128 to 215
 
 _MONITORS = struct.Struct(">24H")
 _CHANNELS, _FREQUENCIES, _TARGETS = struct.Struct(">8h"), struct.Struct(">8I"), struct.Struct(">8h")
@@ -25,7 +25,7 @@ def decode(module: Module, image: Image) -> None:
         page = image.block(0x11, bank)
         if not page:
             continue
-        if len(page) < BLOCK:
+        if len(page) < MONITORS:
             module.dropped.append(f"page 11h of bank {bank} has {len(page)} bytes: no lanes of it")
             continue
         _states(module, page)

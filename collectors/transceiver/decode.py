@@ -1,6 +1,6 @@
 """Which decoder a module needs; each is imported when the first module of its standard is met."""
 
-from collectors.transceiver.image import A0, LOWER, Image, standard_of
+from collectors.transceiver.image import LOWER, Image, standard_of
 from collectors.transceiver.says import Id, Module
 
 
@@ -27,7 +27,5 @@ def _unknown(image: Image) -> Module:
     lower = image.block(LOWER) or image.block(0)
     if not lower:
         return Module("", dropped=[*image.dropped, "no byte of the module was read"])
-    why = "erased or not ready" if set(lower) <= {0x00} or set(lower) <= {0xFF} else "of no known standard"
-    said = f"identifier {lower[0]:02x}h: {why}"
-    place = f"{A0:#x}"
-    return Module("", Id(lower[0]), [*image.dropped, f"{said}, nothing at {place} is decoded"])
+    why = "erased or not ready" if len(set(lower)) == 1 else "of no standard that is known"
+    return Module("", Id(lower[0]), dropped=[*image.dropped, f"identifier {lower[0]:02x}h: {why}, nothing is decoded"])

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Sequence
 
 from collectors.transceiver.says import Flags, Levels
+from wire.text import REPLACED
 
 QUARTET_S = struct.Struct(">4h")
 QUARTET_U = struct.Struct(">4H")
@@ -15,7 +16,6 @@ MA = 0.002  # of one step of 2 µA
 VOLT = 0.0001  # of one step of 100 µV
 CELSIUS = 1 / 256
 
-_REPLACED = "�"
 _FLAGS = [Flags(bool(bits & 8), bool(bits & 4), bool(bits & 2), bool(bits & 1)) for bits in range(16)]
 
 
@@ -24,7 +24,7 @@ def text(raw: bytes) -> str:
     decoded = raw.rstrip(b"\0 \xff").decode("latin-1")
     if decoded.isprintable():
         return decoded
-    return "".join(letter if letter.isprintable() else _REPLACED for letter in decoded)
+    return "".join(letter if letter.isprintable() else REPLACED for letter in decoded)
 
 
 def oui(raw: bytes) -> str:

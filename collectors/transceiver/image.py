@@ -108,7 +108,7 @@ def _split(address: int, segment: Segment, data: bytes) -> Iterator[tuple[Place,
 
 
 def standard_of(image: Image, family: str = "") -> str:
-    """"sff8472", "sff8636" or "cmis": by the identifier, by the one of page 00h where they differ, then by `family`;
+    """ "sff8472", "sff8636" or "cmis": by the identifier, by the one of page 00h where they differ, then by `family`;
     "" for a module of another kind and for one that says nothing."""
     for block in (image.block(LOWER), image.block(0)):
         if block and block[0] in STANDARDS:

@@ -3,8 +3,6 @@
 Names and units are those of the standards' fields: dBm and what is plausible come later, in `readings`.
 """
 
-from typing import Any
-
 import msgspec
 
 Number = int | float
@@ -112,7 +110,7 @@ class Tuning(msgspec.Struct, frozen=True):
 
 
 class Vdm(msgspec.Struct, omit_defaults=True):
-    """One observable of the versatile diagnostics; raw where the type is not known."""
+    """One observable of the versatile diagnostics; without name and value where the type is not known."""
 
     instance: int
     type: int
@@ -130,6 +128,7 @@ class Module(msgspec.Struct, omit_defaults=True):
 
     family: str
     id: Id | None = None
+    doubt: str = ""  # why its monitors are not believed, whatever they say
     dropped: list[str] = []  # what could not be decoded, and why
     rev: int | str | None = None
     flat: bool | None = None
@@ -140,7 +139,7 @@ class Module(msgspec.Struct, omit_defaults=True):
     max_power_w: float | None = None
     len: dict[str, Number | None] = {}  # by fibre, in the unit of the name; byteN: the register that is ambiguous
     cable_m: float | None = None
-    attn_db: Any = None  # copper: by frequency (QSFP), or at 5, 7, 12.9, 25.8 and 53.1 GHz (CMIS)
+    attn_db: dict[str, int] | list[int] | None = None  # copper: by frequency, or CMIS bytes 204-208
     wavelength_nm: float | None = None
     wavelength_tol_nm: float | None = None
     tx_tech: int | None = None  # SFF-8636 byte 147, upper half

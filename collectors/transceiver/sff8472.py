@@ -4,7 +4,20 @@ import math
 import struct
 from typing import NamedTuple
 
-from collectors.transceiver.fields import CELSIUS, MA, MW, QUARTET_S, QUARTET_U, VOLT, flags, oui, s16, summed, text, u16
+from collectors.transceiver.fields import (
+    CELSIUS,
+    MA,
+    MW,
+    QUARTET_S,
+    QUARTET_U,
+    VOLT,
+    flags,
+    oui,
+    s16,
+    summed,
+    text,
+    u16,
+)
 from collectors.transceiver.image import A2, BLOCK, LOWER, Image
 from collectors.transceiver.says import Dom, Flags, Id, Lane, Levels, Module, Tuning
 
@@ -89,11 +102,13 @@ def _diagnostics(module: Module, image: Image, a0: bytes) -> None:
     if len(a2) < MONITORS:
         module.dropped.append(f"A2h has {len(a2)} bytes: no diagnostics, which A0h announces")
         return
+    if a2[:BASE] == a0[:BASE]:
+        module.doubt = "A2h is a copy of A0h"
     calibration = parse_calibration(a2) if module.ddm["external"] else None
     module.checksum["cc_dmi"] = summed(a2, 0, 94, 95)
     module.dom = monitors(a2, calibration)
     if a0[64] & 4:  # a cooled laser
-        module.dom.tec_ma, module.dom.laser_temp_or_wl_raw = s16(a2, 108) * 0.1, u16(a2, 106)
+        module.dom.tec_ma, module.dom.laser_temp_or_wl_raw = cooling(a2)
     module.cal = _constants(a2) if calibration else {}
     module.thr = thresholds(a2, calibration)
     module.flags = {**alarm_flags(a2)}
@@ -109,9 +124,23 @@ def parse_calibration(a2: bytes) -> Calibration:
     return Calibration(linear, rx if all(map(math.isfinite, rx)) else None)
 
 
+def recalled(constants: dict[str, list[float | None]]) -> Calibration:
+    """The calibration of a module that was decoded before, from its `cal`."""
+    rx = tuple(value for value in constants["rx"] if value is not None)
+    linear = {name: (constants[name][0] or 0.0, int(constants[name][1] or 0)) for name in _CONSTANTS}
+    return Calibration(linear, rx if len(rx) == len(constants["rx"]) else None)
+
+
+def cooling(a2: bytes) -> tuple[float, int]:
+    """Of a cooled laser the current of its TEC in mA, and its temperature or wavelength, raw."""
+    return s16(a2, 108) * 0.1, u16(a2, 106)
+
+
 def _constants(a2: bytes) -> dict[str, list[float | None]]:
     rx = reversed(_FLOATS.unpack_from(a2, 56))
-    linear = {name: [u16(a2, at) / 256, s16(a2, at + 2)] for name, at in _CONSTANTS.items()}
+    linear: dict[str, list[float | None]] = {
+        name: [u16(a2, at) / 256, s16(a2, at + 2)] for name, at in _CONSTANTS.items()
+    }
     return {"rx": [value if math.isfinite(value) else None for value in rx], **linear}
 
 

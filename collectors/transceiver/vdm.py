@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from collectors.transceiver.fields import QUARTET_U, flags
-from collectors.transceiver.image import BLOCK, Image
+from collectors.transceiver.image import A0, BLOCK, Blocks, Image
 from collectors.transceiver.says import Flags, Levels, Number, Vdm
 
 GROUPS = 4
@@ -22,7 +22,6 @@ class Kind(NamedTuple):
 
     name: str
     value: Callable[[int], Number]
-    sentinels: frozenset[int] = frozenset()
 
 
 def f16(raw: int) -> float:
@@ -112,14 +111,49 @@ def decode_group(group: int, descriptors: bytes, values: bytes, thresholds: byte
             continue
         where = descriptors[2 * at]
         one = Vdm(group * INSTANCES + at + 1, number, (where & 15) + 1, group * SETS + (where >> 4) + 1)
+        one.raw = words[at] if words else None
         kind = KINDS.get(number)
-        if kind is None:
-            one.raw = words[at] if words else None
-        else:
+        if kind is not None:
             one.name = kind.name
             one.value = kind.value(words[at]) if words else None
             one.thr = _levels(kind, number, where >> 4, limits, known) if limits else None
         found.append(one)
+    return found
+
+
+WANTED = {  # observables worth a sample: name -> metric without its collector
+    "snr_media_db": "snr_media_db",
+    "snr_host_db": "snr_host_db",
+    "prefec_ber_cur_media": "prefec_ber_media",
+    "prefec_ber_cur_host": "prefec_ber_host",
+    "ferc_cur_media": "frame_error_ratio_media",
+    "ferc_cur_host": "frame_error_ratio_host",
+    "laser_age_pct": "laser_age_percent",
+    "laser_freq_error_mhz": "laser_frequency_error_mhz",
+    "osnr_db": "osnr_db",
+    "esnr_db": "esnr_db",
+    "pdl_db": "pdl_db",
+    "dgd_ps": "dgd_ps",
+    "cfo_mhz": "carrier_offset_mhz",
+    "rx_total_power_dbm": "rx_total_power_dbm",
+    "rx_signal_power_dbm": "rx_signal_power_dbm",
+}
+
+
+def refresh(known: list[Vdm], blocks: Blocks) -> list[Vdm]:
+    """Anew those instances of a decoded module that are worth a sample and whose page was read."""
+    pages = {
+        group: _WORDS.unpack(page)
+        for group in range(GROUPS)
+        if len(page := blocks.get((A0, 0, 0x24 + group), b"")) == BLOCK
+    }
+    found: list[Vdm] = []
+    for one in known if pages else ():
+        group, at = divmod(one.instance - 1, INSTANCES)
+        if one.name in WANTED and group in pages:
+            raw = pages[group][at]
+            value = KINDS[one.type].value(raw)
+            found.append(Vdm(one.instance, one.type, one.lane, one.thr_set, one.name, value, raw))
     return found
 
 
