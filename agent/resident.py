@@ -16,6 +16,7 @@ from typing import IO
 from agent import VERSION, identity, notify
 from agent.commands import Commands
 from agent.config import Config
+from agent.events.watching import Watching
 from agent.flow import Flow
 from agent.link import Down, Link, Received, Up
 from agent.rows import Changes
@@ -23,21 +24,17 @@ from agent.schedule import Schedule
 from agent.spool import Row, Spool, SpoolError, event_row
 from agent.status import Running
 from agent.tuning import Tuning
-from agent.watch import Watch
 from collectors import registry
-from machine import Machine, MachineError
-from machine.monitor import Monitor, Notice
+from machine import Machine
 from tuners.hostfacts import HostFacts
 from tuners.registry import ALL as TUNERS
 from wire.codec import encode
-from wire.facts import Nic
 from wire.policy import Desired, Reported
 from wire.report import Ack, Birth, Command, Event, Priority, Report, Result, Severity, State
 from wire.topics import Channel
 
 PLANNED_FROM = ("cpu", "numa", "nic", "ethtool", "irq", "queues", "softnet")  # collectors a plan is made from
 RETRY_S = 5.0
-MONITOR_AGAIN_S = 30.0
 
 log = logging.getLogger("rackhand")
 
@@ -95,9 +92,14 @@ class Resident:
         )
         peers = [f"{config.broker.host}:{config.broker.port}"]
         self.commands = Commands(config.state, observe=config.observe, peers=peers)
-        self._monitor: Monitor | None = None
-        self._watch: Watch | None = None
-        self._monitor_at = 0.0
+        self.watching = Watching(
+            machine,
+            config.state,
+            config.events,
+            facts=lambda: self.changes.facts,
+            keep=lambda events: self.store([event_row(*events)]),
+            ask=self.schedule.ask,
+        )
         self._read_ms: dict[str, int] = {}
         self._storing = True
         self._lost_facts = 0
@@ -132,8 +134,9 @@ class Resident:
         """One round of everything; never blocks."""
         for outcome in self.link.step():
             self._heard(outcome)
-        self._observe_links()
+        self.watching.step()
         if ran := self.schedule.tick():
+            self.watching.compare(ran)
             self.store(self.changes.rows(ran))
             self._read_ms.update((name, at_ms) for name, at_ms, _ in ran)
             if any(name in PLANNED_FROM for name, _, _ in ran):
@@ -151,12 +154,11 @@ class Resident:
         notify.notify("STOPPING=1")
         self.tell(_event("agent.stopped", "the agent was told to stop"))
         self.tuning.close()
+        self.watching.close()
         self.commands.close()
         self.schedule.close()
         self.link.close()
         self.spool.close()
-        if self._monitor is not None:
-            self._monitor.close()
         signal.set_wakeup_fd(-1)
         os.close(self._woken)
         self._lock.close()
@@ -172,10 +174,11 @@ class Resident:
     def _idle_s(self) -> float:
         flow_s = self.flow.wait_s() if self.link.connected else 60.0
         busy_s = 0.2 if self.commands.busy() else 60.0
-        return min(self.link.wait_s(), self.schedule.wait_s(), flow_s, notify.watchdog_s(), busy_s)
+        own_s = min(self.link.wait_s(), self.schedule.wait_s(), self.watching.wait_s())
+        return min(own_s, flow_s, notify.watchdog_s(), busy_s)
 
     def _wait(self, seconds: float) -> None:
-        handles = [self._woken, self.tuning.fileno(), self._monitor.fileno() if self._monitor else None]
+        handles = [self._woken, self.tuning.fileno(), *self.watching.filenos()]
         poll = select.poll()
         for handle in handles:
             if handle is not None:
@@ -188,8 +191,8 @@ class Resident:
     # -- what is kept --------------------------------------------------------------------------------------------------
 
     def tell(self, event: Event) -> None:
-        """Keep an event for the inventory."""
-        self.store([event_row(event)])
+        """Keep an event of the agent's own for the inventory."""
+        self.watching.tell(event)
 
     def store(self, rows: Sequence[Row]) -> None:
         """Append to the spool; a failure is said once. What is lost is counted there, and lost facts go again."""
@@ -304,7 +307,7 @@ class Resident:
     def _publish_reported(self, reported: Reported) -> None:
         self.link.publish(Channel.REPORTED, encode(reported), retain=True)
 
-    # -- what is watched -----------------------------------------------------------------------------------------------
+    # -- what is compared ----------------------------------------------------------------------------------------------
 
     def _compare(self) -> None:
         """Look for what differs from the desired document, on facts younger than the last change of ours."""
@@ -316,39 +319,6 @@ class Resident:
 
     def _reread(self) -> None:
         self.schedule.ask(*PLANNED_FROM)
-
-    def _observe_links(self) -> None:
-        now = time.monotonic()
-        if self._monitor is None:
-            if now >= self._monitor_at:
-                self._monitor_at = now + MONITOR_AGAIN_S
-                self._open_monitor()
-            return
-        try:
-            self._noticed(self._monitor.read())
-        except MachineError as error:
-            log.warning("monitor: %s", error)
-            self._monitor.close()
-            self._monitor = self._watch = None
-
-    def _open_monitor(self) -> None:
-        try:
-            self._monitor = _monitor()
-            self._watch = Watch(self.machine)
-        except MachineError as error:
-            log.info("link changes are not watched: %s", error)
-            if self._monitor is not None:
-                self._monitor.close()
-            self._monitor = None
-
-    def _noticed(self, notices: Sequence[Notice]) -> None:
-        if not notices or self._watch is None:
-            return
-        nics = (fact for fact in self.changes.facts.get("nic", []) if isinstance(fact, Nic))
-        if events := self._watch.events(notices, {nic.ifindex: nic.key for nic in nics}):
-            self.store([event_row(*events)])
-        if events or any(notice.what != "link" for notice in notices):
-            self.schedule.ask("nic", "ethtool", "irq", "queues")
 
     def _recover(self) -> None:
         """End what an earlier agent left in the middle."""
@@ -366,13 +336,6 @@ class Resident:
             documents = self.tuning.documents
             if documents.desired is not None and documents.desired.generation == played.generation:
                 self.tuning.undone(played.outcomes, played.tx, played.reason)
-
-
-def _monitor() -> Monitor:
-    try:
-        return Monitor("link", "ethtool")
-    except MachineError:
-        return Monitor("link")
 
 
 def _event(kind: str, text: str, severity: Severity = Severity.INFO) -> Event:

@@ -8,8 +8,6 @@ from machine.monitor import Notice
 from machine.rtnl import Link
 from wire.report import Event, Severity
 
-MOST = 64  # events of one reading; the rest of a storm is one line
-
 
 class Watch:
     """Knows the links as last seen. Raises MachineError only where links can be read no more."""
@@ -22,13 +20,18 @@ class Watch:
         """What these announcements tell; `keys` are the NICs' keys by ifindex."""
         found: list[Event] = []
         for notice in notices:
-            if notice.what == "resync":
+            if notice.what == "resync" and notice.ifname in ("link", ""):
                 found += self._resync(keys)
             elif notice.what == "link.gone" and not self._is_there(notice.ifindex):
                 found += self._gone(notice.ifindex, keys)
             elif notice.what == "link" and notice.link is not None:
                 found += self._seen(notice.link, keys)
-        return _bounded(found)
+        return found
+
+    def ifname(self, ifindex: int) -> str:
+        """The name as last seen, "" for an interface that is not there."""
+        link = self._links.get(ifindex)
+        return link.ifname if link else ""
 
     def _resync(self, keys: Mapping[int, str]) -> list[Event]:
         links = rtnl.read_links(self._machine)
@@ -79,11 +82,3 @@ def _event(what: str, link: Link, keys: Mapping[int, str], severity: Severity, t
         text=text,
         data={"ifname": link.ifname, "ifindex": link.ifindex, "operstate": str(link.operstate)},
     )
-
-
-def _bounded(found: list[Event]) -> list[Event]:
-    if len(found) <= MOST:
-        return found
-    left = len(found) - MOST
-    text = f"{left} more link changes in the same moment"
-    return [*found[:MOST], Event(at_ms=found[-1].at_ms, kind="link.storm", text=text, data={"count": left})]

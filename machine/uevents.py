@@ -6,13 +6,14 @@ device (names from its hardware database) is asked for through libudev when a de
 """
 
 import importlib
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-MAX_TEXT = 256  # characters of a value
+from wire.text import clean
+
+MAX_TEXT = 255  # characters of a value
+MAX_PATH = 1024
 MAX_PROPERTIES = 64
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _NAMES = ("ID_VENDOR_FROM_DATABASE", "ID_MODEL_FROM_DATABASE", "ID_VENDOR", "ID_MODEL", "ID_SERIAL_SHORT")
 
 
@@ -33,10 +34,10 @@ class Uevent(NamedTuple):
 def parse_uevent(datagram: bytes) -> Uevent | None:
     """`add@/devices/...` and NUL-ended KEY=VALUE; None for anything else, such as udevd's own format."""
     head, _, rest = datagram.partition(b"\0")
-    action, at, devpath = _text(head).partition("@")
+    action, at, devpath = clean(head, MAX_PATH).partition("@")
     if not at or not devpath.startswith("/"):
         return None
-    pairs = (part.partition("=") for part in map(_text, rest.split(b"\0", MAX_PROPERTIES)[:MAX_PROPERTIES]))
+    pairs = (part.partition("=") for part in map(clean, rest.split(b"\0", MAX_PROPERTIES)[:MAX_PROPERTIES]))
     properties = {key: value for key, equals, value in pairs if equals}
     if properties.get("ACTION") != action or not properties.get("SUBSYSTEM"):
         return None
@@ -54,8 +55,4 @@ def read_names(devpath: str) -> dict[str, str]:
         found = {name: properties.get(name) for name in _NAMES}
     except (pyudev.DeviceNotFoundError, OSError):
         return {}
-    return {name: _CONTROL.sub("?", str(value))[:MAX_TEXT] for name, value in found.items() if value}
-
-
-def _text(raw: bytes) -> str:
-    return _CONTROL.sub("?", raw[: 4 * MAX_TEXT].decode(errors="replace"))[:MAX_TEXT]
+    return {name: clean(str(value), MAX_TEXT) for name, value in found.items() if value}

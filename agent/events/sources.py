@@ -1,0 +1,158 @@
+"""What is watched by itself: the kernel's announcements, turned into events by those who know what was before."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from agent.events.hotplug import Hotplug
+from agent.events.knobs import Knobs, ours
+from agent.events.network import Network
+from agent.watch import Watch
+from machine import Machine, MachineError
+from machine.monitor import Monitor, Notice
+from machine.uevents import Uevent
+from wire.facts import Ethtool, Fact, Nic
+from wire.report import Event, Severity
+
+AGAIN_S = 30.0  # until what could not be opened, or broke, is opened again
+_OTHER = frozenset({"link", "link.gone", "address", "address.gone", "route", "route.gone", "device", "resync"})
+
+log = logging.getLogger("rackhand.events")
+
+Facts = Callable[[], Mapping[str, Sequence[Fact]]]
+
+
+class Sources:
+    """Opens the monitors of `groups` (those that the kernel has), and reads them; used by one thread."""
+
+    def __init__(self, machine: Machine, state: Path, groups: Sequence[str], facts: Facts) -> None:
+        self._machine = machine
+        self._groups = groups
+        self._facts = facts
+        self._state = state
+        self._knobs = Knobs(machine)
+        self._hotplug = Hotplug()
+        self._monitor: Monitor | None = None
+        self._links: Watch | None = None
+        self._network: Network | None = None
+        self._open_s = 0.0
+
+    def read(self) -> tuple[list[Event], bool]:
+        """What happened, and whether NICs are to be read again; never waits."""
+        now = time.monotonic()
+        if self._monitor is None:
+            if now >= self._open_s and self._groups:
+                self._open_s = now + AGAIN_S
+                self._open()
+            return self._hotplug.due(now), False
+        try:
+            notices = self._monitor.read()
+            events = self._noticed(notices, now) if notices else []
+        except MachineError as error:
+            log.warning("monitor: %s", error)
+            self._close()
+            return [_lost("every", 0, f": {error}")], True
+        return [*events, *self._hotplug.due(now)], bool(events) or any(
+            n.what not in ("link", "device") for n in notices
+        )
+
+    def forget(self) -> None:
+        """Facts were read anew."""
+        self._knobs.forget()
+
+    def fileno(self) -> int | None:
+        """To wait on; None while nothing is watched."""
+        return self._monitor.fileno() if self._monitor else None
+
+    def wait_s(self) -> float:
+        """Seconds until `read` has something by itself."""
+        now = time.monotonic()
+        again_s = max(0.0, self._open_s - now) if self._monitor is None and self._groups else float("inf")
+        return min(again_s, self._hotplug.wait_s(now))
+
+    def close(self) -> list[Event]:
+        """Stop watching; what had not settled yet."""
+        self._close()
+        return self._hotplug.flush()
+
+    def _close(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+        self._monitor = self._links = self._network = None
+
+    def _open(self) -> None:
+        try:
+            self._monitor = open_monitor(self._groups)
+            self._links = Watch(self._machine)
+            self._network = Network(self._machine)
+        except MachineError as error:
+            log.info("changes are not watched: %s", error)
+            self._close()
+
+    def _noticed(self, notices: Sequence[Notice], now: float) -> list[Event]:
+        if self._links is None or self._network is None:
+            return []
+        facts = self._facts()
+        keys = {nic.ifindex: nic.key for nic in facts.get("nic", ()) if isinstance(nic, Nic)}
+        at_ms = time.time_ns() // 1_000_000
+        found = [
+            _lost(one.ifname, one.lost, ", all is read again" * (one.ifname in ("link", "address")))
+            for one in notices
+            if one.what == "resync"
+        ]
+        names = {index: self._links.ifname(index) for index in {notice.ifindex for notice in notices}}
+        found += self._links.events(notices, keys)
+
+        def where(ifindex: int) -> tuple[str, str]:
+            ifname = names.get(ifindex) or (self._links.ifname(ifindex) if self._links else "")
+            return keys.get(ifindex, ifname), ifname
+
+        found += self._network.events(notices, where, at_ms)
+        for notice in notices:
+            if isinstance(notice.about, Uevent):
+                found += self._hotplug.take(notice.about, at_ms, now)
+        return found + self._changed([one for one in notices if one.what not in _OTHER], keys, at_ms)
+
+    def _changed(self, notices: Sequence[Notice], keys: Mapping[int, str], at_ms: int) -> list[Event]:
+        """Settings that somebody changed with ethtool."""
+        if not notices:
+            return []
+        mine = ours(self._state)
+        facts = {one.ifindex: one for one in self._facts().get("ethtool", ()) if isinstance(one, Ethtool)}
+        return [
+            event
+            for one in notices
+            for event in self._knobs.events(one, facts.get(one.ifindex), keys.get(one.ifindex, one.ifname), mine, at_ms)
+        ]
+
+
+def open_monitor(groups: Sequence[str]) -> Monitor:
+    """A monitor of those groups that this kernel has. Raises MachineError when it has none."""
+    try:
+        return Monitor(*groups)
+    except MachineError:
+        usable = [group for group in groups if _opens(group)]
+        if not usable or len(usable) == len(groups):
+            raise
+        return Monitor(*usable)
+
+
+def _opens(group: str) -> bool:
+    try:
+        Monitor(group).close()
+    except MachineError as error:
+        log.info("%s is not watched: %s", group, error)
+        return False
+    return True
+
+
+def _lost(group: str, count: int, what: str) -> Event:
+    many = str(count) if count else "some"
+    return Event(
+        at_ms=time.time_ns() // 1_000_000,
+        kind="events.lost",
+        severity=Severity.WARNING,
+        text=f"{many} announcements of the kernel ({group}) came faster than they were read{what}",
+        data={"source": group, "count": count or None},
+    )

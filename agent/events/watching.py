@@ -1,0 +1,80 @@
+"""Everything that makes events here, and their way to where they are kept: the resident agent's, or a terminal's."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agent import config
+from agent.events.edges import Edges
+from agent.events.hooks import Hooks
+from agent.events.pipeline import Pipeline
+from agent.events.sources import Facts, Sources
+from agent.schedule import Ran
+from machine import Machine
+from wire.report import Event
+
+REREAD = ("nic", "ethtool", "irq", "queues")  # collectors whose facts a change of links or settings makes old
+
+Keep = Callable[[list[Event]], None]
+
+
+class Watching:
+    """Watches, compares and keeps; `keep` gets what goes through, `ask` the collectors to run again. One thread."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        state: Path,
+        wanted: config.Events,
+        *,
+        facts: Facts,
+        keep: Keep,
+        ask: Callable[..., None],
+        hooks: bool = True,
+    ) -> None:
+        self._keep = keep
+        self._ask = ask
+        self._sources = Sources(machine, state, wanted.watch, facts)
+        self._edges = Edges()
+        self._hooks = Hooks(Path(wanted.hooks_dir), wanted.hook_timeout_s) if hooks else None
+        self._pipeline = Pipeline(wanted.rule, self._hooks)
+
+    def step(self) -> None:
+        """Read what was announced, and do what is due; never blocks."""
+        now = time.monotonic()
+        events, reread = self._sources.read()
+        self._through([*self._pipeline.offer(events, now), *self._pipeline.due(now)])
+        if reread:
+            self._ask(*REREAD)
+
+    def compare(self, cycle: Sequence[Ran]) -> None:
+        """Take the events of a cycle's runs, and those that come of comparing it with the one before."""
+        if any(ran.name == "ethtool" for ran in cycle):
+            self._sources.forget()
+        self.tell(*self._edges.compare(cycle))
+
+    def tell(self, *events: Event) -> None:
+        """Events of the agent's own."""
+        self._through(self._pipeline.offer(events, time.monotonic()))
+
+    def filenos(self) -> list[int]:
+        """To wait on."""
+        watched = self._sources.fileno()
+        return [*([] if watched is None else [watched]), *(self._hooks.filenos() if self._hooks else [])]
+
+    def wait_s(self) -> float:
+        """Seconds until `step` has something to do by itself."""
+        return min(self._sources.wait_s(), self._pipeline.wait_s(time.monotonic()))
+
+    def close(self) -> None:
+        """Tell what is held back, and end what runs."""
+        now = time.monotonic()
+        self._through([*self._pipeline.offer(self._sources.close(), now), *self._pipeline.flush()])
+        if self._hooks is not None:
+            self._hooks.close()
+
+    def _through(self, events: list[Event]) -> None:
+        if events:
+            for event in events:
+                event.at_ms = event.at_ms or time.time_ns() // 1_000_000
+            self._keep(events)
