@@ -6,47 +6,17 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 
+from pollers.bmc_job import ANSWER, Answer, Job
 from pollers.bmc_workers import Workers
 from pollers.target import DeviceError, Polled, Secret, Target
 from wire.facts import Bmc, BmcSensor, Fact
-from wire.report import Event, Sample, Severity
+from wire.report import Event, Severity
 
 SICK_AFTER = 3  # failures in a row
 FIRST_REST_S = 60.0  # of a sick BMC, doubled with each failure
 LONGEST_REST_S = 1800.0
 
 
-class Job(msgspec.Struct, kw_only=True):
-    """What the worker gets. It holds a password: never printed."""
-
-    address: str
-    port: int
-    tls: str
-    username: str
-    password: str
-    deadline_s: float
-    now_ms: int
-    verb: str = "poll"
-    argument: str = ""
-    known: bytes = b""  # what the last poll left, for the next
-
-    def __repr__(self) -> str:
-        """Its type alone."""
-        return "Job()"
-
-
-class Answer(msgspec.Struct, kw_only=True):
-    """What the worker makes of a BMC."""
-
-    facts: list[Fact] = []
-    samples: list[Sample] = []
-    events: list[Event] = []
-    known: bytes = b""
-    text: str = ""  # of a command
-
-
-JOB = msgspec.msgpack.Decoder(Job)
-ANSWER = msgspec.msgpack.Decoder(Answer)
 Check = Callable[[str, int, float], Awaitable[None]]  # raises DeviceError when nobody answers at all
 
 

@@ -4,7 +4,8 @@ import asyncio
 import socket
 from typing import cast
 
-from pollers.bmc import Answer, Bmcs
+from pollers.bmc import Bmcs
+from pollers.bmc_job import Answer
 from pollers.target import DeviceError, Polled, Secret, Target
 
 PORT = 623

@@ -1,6 +1,6 @@
 """What a BMC is told to do, in the worker's child: power, boot device, identify, and its event log to read."""
 
-from pollers.bmc import Answer
+from pollers.bmc_job import Answer
 from pollers.ipmi_session import Session
 from pollers.target import DeviceError
 

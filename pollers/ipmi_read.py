@@ -6,7 +6,8 @@ from uuid import UUID
 import msgspec
 
 from pollers import ipmi_command, ipmi_fru, ipmi_sdr, ipmi_sel
-from pollers.bmc import JOB, Answer, Job
+from pollers.bmc_job import JOB, Answer, Job
+from pollers.bmc_sensor import METRICS
 from pollers.ipmi_sdr import FruLocator, Sensor
 from pollers.ipmi_sel import Clock, SelInfo
 from pollers.ipmi_session import Session, session
@@ -69,7 +70,7 @@ def poll(bmc: Session, job: Job) -> Answer:
     samples: list[Sample] = []
     for reading, value in read_sensors(bmc, known.sensors):
         facts.append(reading)
-        metric = ipmi_sdr.METRICS.get(reading.unit)
+        metric = METRICS.get(reading.unit)
         samples += [Sample(f"ipmi.{metric}", reading.key, value)] if metric and value is not None else []
     events = list(read_log(bmc, known, fact, job.now_ms))
     samples += log_samples(known.sel)

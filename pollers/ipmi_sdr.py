@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 from pyghmi.ipmi.private import constants  # type: ignore[import-untyped]
 
+from pollers.bmc_sensor import LIMITS, consistent
 from wire.facts import BmcSensor
 from wire.text import clean
 
@@ -17,11 +18,6 @@ MAX_SHARED = 15
 TYPES: dict[int, str] = constants.sensor_type_codes  # table 42-3
 ENTITIES: dict[int, str] = constants.entity_ids  # table 43-13
 UNITS = {1: "°C", 2: "°F", 3: "K", 4: "V", 5: "A", 6: "W", 7: "J", 9: "VA", 17: "CFM", 18: "rpm", 19: "Hz"}  # 43-15
-METRICS = {"°C": "temp_celsius", "rpm": "fan_rpm", "V": "volts", "A": "amps", "W": "watts", "%": "percent"}
-LIMITS = (  # in the order of their bits in masks and of Get Sensor Thresholds
-    *("lower_non_critical", "lower_critical", "lower_non_recoverable"),
-    *("upper_non_critical", "upper_critical", "upper_non_recoverable"),
-)
 _IN_RECORD = (41, 40, 39, 38, 37, 36)  # where a full record has them, from its first byte
 _RANK = ("", "ok", "warning", "critical")
 _ROOTS = {1: math.log, 2: math.log10, 3: math.log2, 4: math.exp, 10: math.sqrt, 11: math.cbrt}
@@ -185,13 +181,6 @@ def parse_limits(sensor: Sensor, readable: int, raw: dict[int, int]) -> dict[str
             if value is not None:
                 found[name] = value
     return consistent(found)
-
-
-def consistent(limits: dict[str, float]) -> dict[str, float]:
-    """Limits in rising order; where they are not, or where all are the same, firmware never set them."""
-    values = [limits[name] for name in (*reversed(LIMITS[:3]), *LIMITS[3:]) if name in limits]
-    useless = len(values) > 1 and min(values) == max(values)
-    return limits if values == sorted(values) and not useless else {}
 
 
 def number(sensor: Sensor, raw: int) -> float | None:

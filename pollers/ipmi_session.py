@@ -9,7 +9,7 @@ from typing import Any
 from pyghmi import exceptions  # type: ignore[import-untyped]
 from pyghmi.ipmi import command  # type: ignore[import-untyped]
 
-from pollers.bmc import Job
+from pollers.bmc_job import Job
 from pollers.target import DeviceError
 from wire.text import clean
 

@@ -29,7 +29,7 @@ class Bmc(msgspec.Struct, kw_only=True, omit_defaults=True, tag="bmc", tag_field
     manufacturer: str = ""  # its name in MANUFACTURERS; Redfish Manufacturer
     model: str = ""  # Redfish Manager.Model
     product_id: int | None = None  # Get Device ID
-    guid: str = ""  # Get System GUID, 32 hex digits in the order they came
+    guid: str = ""  # Get System GUID, 32 hex digits in the order they came; Redfish Manager.UUID without dashes
     system_uuid: str = ""  # SMBIOS UUID of its host: the GUID read so; Redfish ComputerSystem.UUID; in-band DMI's
     hostname: str = ""  # Redfish ComputerSystem.HostName
     system_serial: str = ""  # Redfish ComputerSystem.SerialNumber; FRU 0's product serial number
