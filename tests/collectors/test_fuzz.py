@@ -6,7 +6,22 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors import cpu, dmi, hwmon, interrupts, irqnames, links, load, memory, numa, pci, queues, softnet, sysfs
+from collectors import (
+    chips,
+    cpu,
+    dmi,
+    hwmon,
+    interrupts,
+    irqnames,
+    links,
+    load,
+    memory,
+    numa,
+    pci,
+    queues,
+    softnet,
+    sysfs,
+)
 from collectors.irqnames import Device, map_queues
 from wire.cpulist import parse_cpulist
 
@@ -16,7 +31,7 @@ TOLERANT: list[Callable[[str], Any]] = [
     cpu.parse_isolcpus,
     dmi.parse_os_release,
     dmi.parse_arch,
-    hwmon.parse_device,
+    chips.parse_device,
     irqnames.parse_action,
     links.parse_flags,
     memory.parse_meminfo,
@@ -100,8 +115,8 @@ def test_softnet_parses_or_says_what_is_wrong(text: str) -> None:
     ),
 )
 def test_limits_of_a_sensor_never_contradict_each_other(channel: str, attributes: dict[str, str]) -> None:
-    fact = hwmon.parse_channel(hwmon.Chip("d", "c", ()), channel, attributes)
+    fact = hwmon.parse_channel(chips.Chip("d", "c"), channel, attributes)
     limits = [limit for limit in (fact.min, fact.max, fact.crit) if limit is not None]
     assert limits == sorted(limits)
-    hwmon.parse_value(channel, attributes)
+    chips.parse_value(channel, attributes)
     assert not fact.alarm or limits

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from collectors import cpu, dmi, hwmon, links, memory, nic, nicstats, numa, pci, softnet, sysfs
-from collectors.hwmon import Chip
+from collectors import chips, cpu, dmi, hwmon, links, memory, nic, nicstats, numa, pci, softnet, sysfs
+from collectors.chips import Chip
 from machine import ethtool
 from machine.rtnl import Link
 
-CHIP = Chip("0000:03:00.0", "nvme", ())
+CHIP = Chip("0000:03:00.0", "nvme")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_meminfo_and_the_chosen_word() -> None:
 def test_limits_that_cannot_be_meant_are_none(
     channel: str, attributes: dict[str, str], limits: tuple[float | None, ...]
 ) -> None:
-    assert tuple(hwmon.parse_limits(channel, attributes).values()) == limits
+    assert tuple(chips.parse_limits(channel, attributes).values()) == limits
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_limits_that_cannot_be_meant_are_none(
     ],
 )
 def test_readings_that_cannot_be_meant_are_none(channel: str, attributes: dict[str, str], value: float | None) -> None:
-    assert hwmon.parse_value(channel, attributes) == value
+    assert chips.parse_value(channel, attributes) == value
 
 
 def test_an_alarm_needs_a_limit() -> None:
@@ -133,7 +133,7 @@ def test_an_alarm_needs_a_limit() -> None:
     ],
 )
 def test_sensors_are_named_after_what_stays_over_reboots(path: str, device: str) -> None:
-    assert hwmon.parse_device(path) == device
+    assert chips.parse_device(path) == device
 
 
 @pytest.mark.parametrize(

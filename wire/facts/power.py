@@ -104,6 +104,7 @@ class CoolingDevice(msgspec.Struct, kw_only=True, omit_defaults=True, tag="cooli
     device: str  # cooling_device0
     type: str = ""
     max_state: int | None = None
+    count: int = 1  # of type "Processor" there is one per CPU: they are one fact
 
 
 class Fan(msgspec.Struct, kw_only=True, omit_defaults=True, tag="fan", tag_field="kind"):
