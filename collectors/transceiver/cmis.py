@@ -7,6 +7,7 @@ from collectors.transceiver.fields import CELSIUS, MA, MW, VOLT, flags, levels, 
 from collectors.transceiver.image import A0, BLOCK, LOWER, Blocks, Image
 from collectors.transceiver.says import App, Aux, Dom, Flags, Id, Levels, Module
 
+IDENTITY = 95  # bytes of page 00h that identity and its sum need
 MONITORS = 32  # bytes of the lower page that state, flags and monitors need
 
 _LOWER = struct.Struct(">hH3h")
@@ -27,7 +28,7 @@ def decode(image: Image) -> Module:
         _lower(module, lower)
     else:
         module.dropped.append(f"the lower page has {len(lower)} bytes: no state, no monitors")
-    if len(upper) == BLOCK:
+    if len(upper) >= IDENTITY:
         _identity(module, upper)
     else:
         module.dropped.append(f"page 00h has {len(upper)} bytes: no identity")
@@ -35,7 +36,8 @@ def decode(image: Image) -> Module:
         _paged(module, image, advertised)
     if whole:
         module.dom = monitors(lower, module)
-        cmis_lanes.decode(module, image)
+        if not module.flat:
+            cmis_lanes.decode(module, image)
     return module
 
 

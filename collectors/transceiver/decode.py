@@ -5,7 +5,7 @@ from collectors.transceiver.says import Id, Module
 
 
 def decode(image: Image, family: str = "") -> Module:
-    """All that a module says. `family` is the standard of one whose identifier names none; never raises for bytes."""
+    """All that a module says. `family` is the standard, where it is known otherwise; never raises for bytes."""
     match standard_of(image, family):
         case "sff8472":
             from collectors.transceiver import sff8472  # noqa: PLC0415

@@ -73,6 +73,8 @@ def lengths(module: Module) -> dict[str, float]:
         found["smf"] = round(km * 1000, 1)
     elif hundreds:
         found["smf"] = hundreds * 100.0
+    if module.len.get("cable_m"):  # of an SFP cable the register of OM3 scales the length
+        found.pop("om3", None)
     if module.cable_m:
         found["cable"] = round(module.cable_m, 2)
     byte18 = module.len.get("byte18")

@@ -49,7 +49,7 @@ class Segment(msgspec.Struct):
 
 
 class Layout(msgspec.Struct):
-    """The description beside a dump; `family` names the standard where the identifier byte does not."""
+    """The description beside a dump; `family` names the standard, whatever the identifier byte says."""
 
     segments: list[Segment]
     family: str = ""
@@ -108,12 +108,12 @@ def _split(address: int, segment: Segment, data: bytes) -> Iterator[tuple[Place,
 
 
 def standard_of(image: Image, family: str = "") -> str:
-    """ "sff8472", "sff8636" or "cmis": by the identifier, by the one of page 00h where they differ, then by `family`;
-    "" for a module of another kind and for one that says nothing."""
-    for block in (image.block(LOWER), image.block(0)):
-        if block and block[0] in STANDARDS:
-            return STANDARDS[block[0]]
-    return family if family in STANDARDS.values() else ""
+    """ "sff8472", "sff8636" or "cmis": what `family` names, else by the identifier, by that of page 00h where the lower
+    page has none; "" for a module of another kind and for one that says nothing."""
+    if family in STANDARDS.values():
+        return family
+    identifiers = (block[0] for block in (image.block(LOWER), image.block(0)) if block)
+    return next((STANDARDS[identifier] for identifier in identifiers if identifier in STANDARDS), "")
 
 
 def flat(dump: bytes) -> Image:

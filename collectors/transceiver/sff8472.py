@@ -51,7 +51,7 @@ def decode(image: Image) -> Module:
         "smf_100m": a0[15],
         "om2_m": a0[16] * 10,
         "om1_m": a0[17] * 10,
-        "om3_m": 0 if cable else a0[19] * 10,
+        "om3_m": a0[19] * 10,
         "cable_m": a0[18] if cable else None,
         "byte18": a0[18],
     }

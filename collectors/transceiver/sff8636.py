@@ -3,9 +3,10 @@
 import struct
 
 from collectors.transceiver.fields import CELSIUS, MA, MW, VOLT, flags, levels, oui, summed, text, u16
-from collectors.transceiver.image import BLOCK, LOWER, Image
+from collectors.transceiver.image import LOWER, Image
 from collectors.transceiver.says import Dom, Flags, Id, Lane, Levels, Module
 
+BASE, EXTENDED = 64, 96  # bytes of page 00h that identity and its second half need
 MONITORS = 64  # bytes of the lower page that monitors and flags need
 LANES = 4
 COPPER = 10  # the lowest transmitter technology that is a cable
@@ -19,8 +20,9 @@ def decode(image: Image) -> Module:
     """All that a QSFP says; what was not read is named in `dropped`."""
     module = Module("sff8636", dropped=list(image.dropped))
     lower, upper = image.block(LOWER), image.block(0)
-    if len(upper) >= BLOCK:
-        _identity(module, upper)
+    if len(upper) >= BASE:
+        module.id = _base(module, upper)
+        _extended(module, module.id, upper)
     else:
         module.dropped.append(f"page 00h has {len(upper)} bytes: no identity")
     if len(lower) < MONITORS:
@@ -36,26 +38,12 @@ def decode(image: Image) -> Module:
     return module
 
 
-def _identity(module: Module, upper: bytes) -> None:
-    """Page 00h; its byte 0 is byte 128 of the standard."""
+def _base(module: Module, upper: bytes) -> Id:
+    """The first half of page 00h; its byte 0 is byte 128 of the standard."""
     copper = upper[19] >> 4 >= COPPER
     cable = copper or upper[2] == CABLE_CONNECTOR
-    module.id = Id(
-        identifier=upper[0],
-        ext_identifier=upper[1],
-        connector=upper[2],
-        encoding=upper[11],
-        vendor=text(upper[20:36]),
-        oui=oui(upper[37:40]),
-        part=text(upper[40:56]),
-        rev=text(upper[56:58]),
-        serial=text(upper[68:84]),
-        date=text(upper[84:92]),
-        br_mbd=upper[94] * 250 if upper[12] == 0xFF else upper[12] * 100,
-        ext_spec=upper[64],
-    )
-    module.codes, module.options = upper[3:11].hex(), upper[65:68].hex()
-    module.power_class = power_class(upper[1])
+    module.codes, module.tx_tech = upper[3:11].hex(), upper[19] >> 4
+    module.power_class, module.max_case_c = power_class(upper[1]), upper[62] or 70
     module.len = {
         "smf_km": upper[14],
         "om3_m": upper[15] * 2,
@@ -69,8 +57,30 @@ def _identity(module: Module, upper: bytes) -> None:
         module.attn_db = {"g2_5": upper[58], "g5": upper[59], "g7": upper[60], "g12_9": upper[61]}
     else:
         module.wavelength_nm, module.wavelength_tol_nm = u16(upper, 58) / 20, u16(upper, 60) / 200
-    module.tx_tech, module.max_case_c, module.monitors = upper[19] >> 4, upper[62] or 70, upper[92]
-    module.checksum = {"cc_base": summed(upper, 0, 62, 63), "cc_ext": summed(upper, 64, 94, 95)}
+    module.checksum["cc_base"] = summed(upper, 0, 62, 63)
+    return Id(
+        identifier=upper[0],
+        ext_identifier=upper[1],
+        connector=upper[2],
+        encoding=upper[11],
+        vendor=text(upper[20:36]),
+        oui=oui(upper[37:40]),
+        part=text(upper[40:56]),
+        rev=text(upper[56:58]),
+        br_mbd=upper[12] * 100,
+    )
+
+
+def _extended(module: Module, identity: Id, upper: bytes) -> None:
+    """The second half of page 00h."""
+    if len(upper) < EXTENDED:
+        module.dropped.append(f"page 00h has {len(upper)} bytes: no serial number, date, options")
+        return
+    identity.serial, identity.date, identity.ext_spec = text(upper[68:84]), text(upper[84:92]), upper[64]
+    if upper[12] == 0xFF:
+        identity.br_mbd = upper[94] * 250
+    module.options, module.monitors = upper[65:68].hex(), upper[92]
+    module.checksum["cc_ext"] = summed(upper, 64, 94, 95)
 
 
 def power_class(extended: int) -> int:
