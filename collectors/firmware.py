@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from collectors import sysfs
 from collectors.about import About, Cost
-from collectors.hwmon import parse_device
+from collectors.chips import parse_device
 from collectors.links import read_own_ports
 from collectors.nic import parse_firmware, read_driver
 from machine import Machine, MachineError, NotPresentError, devlink
@@ -146,12 +146,10 @@ def read_drives(machine: Machine) -> Iterator[Firmware]:
 
 
 def parse_place(path: str) -> str:
-    """Where a drive is, over reboots: controller, then its ATA port, or channel, target and unit."""
-    if not path:
+    """Where a drive is, over reboots: controller, then ATA port, or channel, target and unit; "" off the PCI bus."""
+    if not sysfs.pci_addresses(path):
         return ""
-    controller = (
-        parse_device(path) if sysfs.pci_addresses(path) else path.rstrip("/").rpartition("/")[0].rpartition("/")[2]
-    )
+    controller = parse_device(path)
     unit = path.rpartition("/")[2].partition(":")[2]
     return controller if "-ata" in controller else f"{controller}-{unit}"
 

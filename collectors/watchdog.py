@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from collectors import sysfs
 from collectors.about import About
-from collectors.hwmon import parse_device
+from collectors.chips import parse_device
 from machine import Machine, NotPresentError
 from wire.facts import Watchdog
 from wire.text import clean
