@@ -41,7 +41,7 @@ def _take(found: Lldp, kind: int, value: bytes) -> None:
     elif kind == _TTL and found.ttl_s is None:
         found.ttl_s = int.from_bytes(value[:2], "big")
     elif kind in _TEXTS and not getattr(found, _TEXTS[kind]):
-        setattr(found, _TEXTS[kind], clean(value))
+        setattr(found, _TEXTS[kind], text(value))
     elif kind == _CAPABILITIES and len(value) >= 4:
         found.capabilities = capabilities(int.from_bytes(value[2:4], "big"))
     elif kind == _MANAGEMENT:
@@ -75,7 +75,7 @@ def _organization(found: Lldp, which: tuple[bytes, int], value: bytes) -> None:
         found.power = power(value)
     elif which == (_DOT3, 4) and len(value) >= 2:
         found.max_frame_bytes = int.from_bytes(value[:2], "big") or None
-    elif which[0] == _MED and which[1] in MED_INVENTORY and (said := clean(value)):
+    elif which[0] == _MED and which[1] in MED_INVENTORY and (said := text(value)):
         found.med = {**found.med, MED_INVENTORY[which[1]]: said}
 
 
@@ -88,7 +88,12 @@ def _vlan(value: bytes) -> int | None:
 def _vlan_name(found: Lldp, value: bytes) -> None:
     number = _vlan(value)
     if number is not None and len(value) >= 3 and len(found.vlans) < MOST_LISTED:
-        found.vlans = {**found.vlans, number: clean(value[3 : 3 + value[2]])}
+        found.vlans = {**found.vlans, number: text(value[3 : 3 + value[2]])}
+
+
+def text(value: bytes) -> str:
+    """A text up to its first NUL: some pad fields of a fixed size with whatever was in memory."""
+    return clean(value.partition(b"\0")[0])
 
 
 def power(value: bytes) -> str:

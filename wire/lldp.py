@@ -70,9 +70,8 @@ def capabilities(bits: int) -> list[str]:
 
 def _text(value: bytes) -> str:
     """Text, or hexadecimal where the bytes are none."""
-    trimmed = value.rstrip(b"\0")
     try:
-        said = trimmed.decode()
+        said = value.rstrip(b"\0").decode()
     except UnicodeDecodeError:
-        return trimmed.hex()
-    return clean(said) if said.isprintable() or any(letter.isalnum() for letter in said) else trimmed.hex()
+        return value.hex()
+    return clean(said) if said.isprintable() or any(letter.isalnum() for letter in said) else value.hex()
