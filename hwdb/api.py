@@ -31,6 +31,7 @@ METRICS: tuple[tuple[str, str, str, str], ...] = (
     ("rackhand_acks_total", "counter", "Acks sent to hosts.", "acks"),
     ("rackhand_births_total", "counter", "Births answered.", "births"),
     ("rackhand_rebirths_total", "counter", "Births asked for.", "rebirths"),
+    ("rackhand_commands_total", "counter", "Commands of people that were sent.", "commands"),
     ("rackhand_desired_published_total", "counter", "Desired documents published.", "published"),
     ("rackhand_broker_connects_total", "counter", "Connections made to the broker.", "connects"),
     ("rackhand_broker_connected", "gauge", "Whether the broker is connected.", "connected"),

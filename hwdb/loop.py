@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import msgspec
 from sqlalchemy import Engine
 
-from hwdb import assign
+from hwdb import assign, store_command
 from hwdb.broker import Address
 from hwdb.db import rows, writing
 from hwdb.ingest import BatchResult, Incoming, Ingest
@@ -29,6 +29,7 @@ BATCH = 1000  # messages
 LINGER_S = 0.005  # after the first message of a batch
 IDLE_S = 0.25  # longest wait for one, and so the delay of a stop
 REVIEW_S = 1.0  # how often a change of policies is looked for
+COMMAND_MS = 60_000  # a command that could not be sent for so long is not sent any more
 REBIRTH_S = 10.0  # a host is asked for its birth at most that often
 RETRY_S = (0.2, 10.0)
 
@@ -42,6 +43,7 @@ class Counters(msgspec.Struct):
     acks: int = 0
     births: int = 0
     rebirths: int = 0
+    commands: int = 0
     dead: int = 0
     conflicts: int = 0
     published: int = 0
@@ -137,13 +139,25 @@ class Loop:
             return
         with self._engine.connect() as conn:
             revision = assign.revision(conn)
+            waiting = store_command.due(conn, time.time_ns() // 1_000_000 - COMMAND_MS)
             accepted = rows(conn, "SELECT site, host_id FROM host WHERE birth_ms = 0")
         self._rebirth((site, host_id) for site, host_id in accepted)  # people took another machine for this host
+        if waiting:
+            self._command(waiting)
         if revision != self._revision:
             self._compile(None)
             self._revision = revision
         self._asked = {host: at for host, at in self._asked.items() if time.monotonic() - at < REBIRTH_S}
         self._next_review = time.monotonic() + REVIEW_S
+
+    def _command(self, waiting: Iterable[store_command.CommandEntry]) -> None:
+        """Publish what people ask hosts for; a host that gets one twice does it once, as its id is the same."""
+        with writing(self._engine) as conn:
+            for one in waiting:
+                where = topic(one.site, one.host_id, Channel.CMD, one.id)
+                if self._connection.publish(where, encode(Command(verb=one.verb, args=one.args))):
+                    store_command.put_sent(conn, one.id, time.time_ns() // 1_000_000)
+                    self.counters.commands += 1
 
     def _settle(self) -> None:
         """Compile for hosts that were born or changed; what cannot be published yet stays owed."""

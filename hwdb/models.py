@@ -325,3 +325,16 @@ result = Table(
     _text("text"),
     _ms("at_ms"),
 )
+
+command = Table(  # what people asked for; it stays, with what came of it in `result`
+    "command",
+    metadata,
+    _key("id"),
+    _host(),
+    _text("verb"),
+    Column("args", Text, nullable=False, server_default=OBJECT),
+    _text("asked_by"),
+    _ms("asked_ms"),
+    _ms("sent_ms"),  # 0: it waits, or waited for too long
+    Index(None, "sent_ms", "asked_ms"),
+)

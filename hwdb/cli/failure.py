@@ -15,7 +15,7 @@ class Exit(enum.IntEnum):
     REFUSED = 6  # not confirmed: no terminal to ask on, or the answer was no
     BROKER = 7  # the broker could not be started
     RUNNING = 8  # another `up` has this state directory
-    NO_REPORT = 9  # the agent of this host did not report in time
+    NO_REPORT = 9  # the agent of this host did not report in time, a host did not answer
     INTERRUPTED = 130  # Ctrl-C
 
 

@@ -9,6 +9,7 @@ from hwdb.broker import Kind as BrokerKind
 from hwdb.cli.complete import host_names, policy_names
 from hwdb.cli.output import Format
 from hwdb.place import default_state, default_url
+from hwdb.store_command import Diagnosis
 
 app = typer.Typer(name="rackhand", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 policies = typer.Typer(no_args_is_help=True, help="What people want of hosts: check, preview, apply, follow.")
@@ -115,6 +116,23 @@ def findings(host: SomeHost = "", db: Db = "", output: Output = Format.TABLE) ->
     from hwdb.cli import events as verb  # noqa: PLC0415
 
     verb.findings(db or default_url(), host, output)
+
+
+@app.command()
+def diagnose(  # noqa: PLR0917 - options, by name
+    host: Host,
+    nic: Annotated[str, typer.Argument(help="Name, MAC or PCI address of a physical NIC.")],
+    test: Annotated[Diagnosis, typer.Argument(help="What it is asked for.")],
+    seconds: Annotated[int, typer.Option("--seconds", min=1, max=60, help="identify: to blink for.")] = 10,
+    offline: Annotated[bool, typer.Option("--offline", help="self-test: the whole of it, link down.")] = False,
+    yes: Yes = False,
+    db: Db = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Let a NIC of a host blink, test itself or its cable, or show its module's memory."""
+    from hwdb.cli import diagnose as verb  # noqa: PLC0415
+
+    verb.diagnose(db or default_url(), host, nic, test, output, seconds=seconds, offline=offline, yes=yes)
 
 
 @policies.command("lint")
