@@ -104,15 +104,17 @@ def number(value: Value) -> float | None:
 
 
 def _rows(question: Question, columns: Columns) -> Iterator[Index]:
-    oids = {one.oid for several in [*question.fields.values(), *question.samples.values()] for one in several}
-    shared = {field.oid for several in question.fields.values() for field in several if field.leading}
-    indices = {index for oid in oids - shared for index in columns.get(oid, ())}
+    own = {field.oid for several in question.fields.values() for field in several if not field.leading}
+    own |= {reading.oid for several in question.samples.values() for reading in several}
+    indices = {index for oid in own for index in columns.get(oid, ())}
     for index in sorted(indices):
         if question.when is None or _holds(question.when, columns, index):
             yield index
 
 
 def _holds(when: When, columns: Columns, index: Index) -> bool:
+    if when.index is not None:
+        return -len(index) <= when.index < len(index) and index[when.index] in when.is_
     said = _cell(columns, when.oid, index, when.leading)
     if when.like:
         return isinstance(said, bytes | str) and re.search(when.like, clean(said)) is not None
@@ -130,7 +132,8 @@ def _fields(question: Question, columns: Columns, index: Index) -> tuple[dict[st
     told: dict[str, str] = {}
     for name, several in question.fields.items():
         for field in several:
-            value = field.const or _value(question.fact, name, field, _cell(columns, field.oid, index, field.leading))
+            said = index[field.index] if field.index is not None else _cell(columns, field.oid, index, field.leading)
+            value = field.const or _value(question.fact, name, field, said)
             if value not in ("", None):
                 values[name] = value
                 if field.oid:
@@ -235,8 +238,8 @@ def _number(reading: Reading, kind: Kind, columns: Columns, index: Index) -> flo
     if power is None:
         return None
     scaled = _tidy(value * reading.scale * kind.scale * 10.0**power)
-    within = (reading.min is None or scaled >= reading.min) and (reading.max is None or scaled <= reading.max)
-    return scaled if within else None
+    least = max(low for low in (reading.min, kind.min, -math.inf) if low is not None)
+    return scaled if least <= scaled <= (math.inf if reading.max is None else reading.max) else None
 
 
 def _power(reading: Reading, columns: Columns, index: Index) -> int | None:

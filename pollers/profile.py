@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -33,9 +33,10 @@ class Strict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class When(Strict):
-    """Rows count only where this column has one of these values."""
+    """Rows count only where this column, or sub-identifier of the index, has one of these values."""
 
-    oid: str
+    oid: str = ""
+    index: int | None = None
     is_: list[int] = msgspec.field(name="is", default=[])
     is_not: list[int] = []
     like: str = ""  # or a text that this regular expression finds
@@ -47,6 +48,7 @@ class Field(Strict):
 
     oid: str = ""
     const: str = ""
+    index: int | None = None  # this sub-identifier of the index
     enum: dict[int, str] = {}  # number -> word; another number stands for itself
     format: str = ""  # "mac", "hex", "oid" or "bits" (the words of `enum` for the bits that are set, bit 0 first)
     regex: str = ""  # its first group is taken
@@ -61,6 +63,7 @@ class Kind(Strict):
     metric: str
     scale: float = 1.0
     null: list[int] = []
+    min: float | None = None
 
 
 class Reading(Strict):
@@ -123,10 +126,11 @@ class Question(Strict):
     fields: dict[str, list[Field]]
     samples: dict[str, list[Reading]]
 
-    def gate(self) -> str:
-        """The column without which there are no rows: the first sample's, else the first field's."""
-        named = [one.oid for several in [*self.samples.values(), *self.fields.values()] for one in several if one.oid]
-        return named[0] if named else ""
+    def gates(self) -> list[str]:
+        """The columns of which one has rows when the table has: the first sample's and the first field's."""
+        measured = next(iter(self.samples.values()), [])
+        said = next((several for several in self.fields.values() if several[0].oid), [])
+        return [one.oid for one in measured] + [one.oid for one in said if one.oid]
 
 
 class Plan(msgspec.Struct):
@@ -176,7 +180,7 @@ def plan_of(name: str, chosen: list[Profile]) -> Plan:
             device.setdefault(field, []).extend(_fields(said, ""))
         for table in profile.table:
             question = _question(table)
-            tables.setdefault((question.gate(), f"{question.key} {list(question.fields)}"), question)
+            tables.setdefault((question.key, f"{question.gates()} {list(question.fields)}"), question)
     first = chosen[0] if chosen and chosen[0].match else Profile()
     return Plan(name, first.category, first.vendor, device, list(tables.values()))
 
@@ -223,7 +227,10 @@ def _readings(said: Any, base: str) -> list[Reading]:
 
 
 def _several(said: Any) -> list[Any]:
-    return cast("list[Any]", said) if isinstance(said, list) else [said]
+    if isinstance(said, list):
+        several: list[Any] = said  # pyright: ignore[reportUnknownVariableType]
+        return several
+    return [said]
 
 
 def _when(when: When | None, base: str) -> When | None:

@@ -215,7 +215,7 @@ async def _examine(target: Target, secret: Secret) -> Examined:
     plan = choose(object_id)
     columns = await _ask(session, plan)
     meaning = mean(plan, columns)
-    neighbours = lldp_mib.read(await _columns(session, lldp_mib.COLUMNS, lldp_mib.GATE), columns)
+    neighbours = lldp_mib.read(await _columns(session, lldp_mib.COLUMNS, [lldp_mib.GATE]), columns)
     fact = _device(plan, system, columns, meaning)
     fact.object_id, fact.engine_id = object_id, session.engine_id()
     uptime = number(system.get(UPTIME))
@@ -225,7 +225,7 @@ async def _examine(target: Target, secret: Secret) -> Examined:
 
 
 async def _ask(session: Session, plan: Plan) -> Columns:
-    """Every column and object of the plan; of a table whose first column is empty no other is asked for."""
+    """Every column and object of the plan."""
     columns: dict[str, dict[Index, Value]] = {}
     objects: dict[str, None] = {}
     for field in (field for several in plan.device.values() for field in several):
@@ -237,19 +237,18 @@ async def _ask(session: Session, plan: Plan) -> Columns:
         if question.scalar:
             objects |= dict.fromkeys(f"{oid}.0" for oid in _oids(question))
         else:
-            columns |= await _columns(session, [oid for oid in _oids(question) if oid not in columns], question.gate())
+            columns |= await _columns(session, [oid for oid in _oids(question) if oid not in columns], question.gates())
     for oid, value in (await session.get(list(objects))).items():
         columns[oid] = {(): value}
         columns[oid.removesuffix(".0")] = {(0,): value}
     return columns
 
 
-async def _columns(session: Session, oids: list[str], gate: str) -> dict[str, dict[Index, Value]]:
-    found: dict[str, dict[Index, Value]] = {}
-    if gate in oids:
-        found[gate] = await session.column(gate)
-        if not found[gate]:
-            return {oid: {} for oid in oids if oid == gate}
+async def _columns(session: Session, oids: list[str], gates: list[str]) -> dict[str, dict[Index, Value]]:
+    """Those of a table; when its gates are all empty the others are not asked for."""
+    found = {oid: await session.column(oid) for oid in gates if oid in oids}
+    if found and not any(found.values()) and all(oid in found for oid in gates):
+        return found
     for oid in oids:
         if oid not in found:
             found[oid] = await session.column(oid)
