@@ -241,6 +241,39 @@ def _diagnose(options: argparse.Namespace, config: Config) -> int:
     raise CliError(first)
 
 
+def _events(options: argparse.Namespace, config: Config) -> int:
+    from agent.events import verb  # noqa: PLC0415
+
+    as_json = options.output == "json"
+    if options.follow and not options.what:
+        verb.follow(config, raw=options.raw, as_json=as_json)
+        return OK
+    try:
+        if options.what == "simulate":
+            event = verb.simulated(options.kind, options.key, options.severity, options.text, options.data)
+            told = verb.simulate(config.events, event)
+        elif options.what == "replay":
+            told = list(verb.replay(config.events, verb.read(options.file)))
+        else:
+            raise CliError("events: --follow, simulate KIND or replay FILE", USAGE)
+    except verb.VerbError as error:
+        raise CliError(str(error), USAGE) from None
+    _print("\n".join(verb.shown(one, as_json=as_json) for one in told))
+    return FAILED if any(one.event.kind == "hook.failed" for one in told) and options.what == "simulate" else OK
+
+
+def _optics(options: argparse.Namespace, _config: Config) -> int:
+    import msgspec  # noqa: PLC0415
+
+    from agent import optics  # noqa: PLC0415
+
+    try:
+        dump = optics.read(options.dump, options.layout)
+    except optics.DumpError as error:
+        raise CliError(str(error)) from None
+    return _print(msgspec.json.encode(dump).decode() if options.output == "json" else optics.text(dump))
+
+
 VERBS: dict[str, Callable[[argparse.Namespace, Config], int]] = {
     "run": _run,
     "once": _once,
@@ -250,7 +283,9 @@ VERBS: dict[str, Callable[[argparse.Namespace, Config], int]] = {
     "status": _status,
     "capture": _capture,
     "doctor": _doctor,
+    "optics": _optics,
     "diagnose": _diagnose,
+    "events": _events,
 }
 
 
@@ -333,8 +368,29 @@ def _parser() -> argparse.ArgumentParser:
     capture.add_argument("-o", "--output", dest="file", type=Path, metavar="FILE", help="default: standard output")
     capture.add_argument("--no-redact", action="store_true", help="keep serial numbers, MACs, names and addresses")
     verb("doctor", "can the agent read, write and reach the broker here", output=True)
+    optics = verb("optics", "decode a dump of a transceiver's EEPROM, with no hardware", output=True)
+    optics.add_argument("action", choices=("decode",))
+    optics.add_argument("dump", type=Path, metavar="DUMP", help="raw bytes, or what `ethtool -m IF hex on` prints")
+    optics.add_argument("--layout", type=Path, metavar="FILE.json", help="where which bytes lie; default: DUMP's .json")
+    _events_arguments(verb("events", "what happens here: live, simulated, or replayed", output=True))
     _diagnose_arguments(verb("diagnose", "let a NIC blink, test itself or its cable, or show its module's memory"))
     return parser
+
+
+def _events_arguments(events: argparse.ArgumentParser) -> None:
+    events.add_argument("--follow", action="store_true", help="what happens on this machine, until Ctrl-C; no broker")
+    events.add_argument("--raw", action="store_true", help="with --follow: before rules and damping, to replay later")
+    what = events.add_subparsers(dest="what", metavar="WHAT")
+    simulate = what.add_parser("simulate", help="send an event that did not happen through rules and hooks")
+    simulate.add_argument("kind", metavar="KIND", help="as link.down")
+    simulate.add_argument("--key", default="", help="of the component")
+    simulate.add_argument("--severity", choices=("info", "warning", "critical"), default="warning")
+    simulate.add_argument("--text", default="", help="one line")
+    simulate.add_argument("--data", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+    replay = what.add_parser("replay", help="say what rules, damping and hooks would make of recorded events")
+    replay.add_argument("file", type=Path, help="lines of JSON, from --follow -o json or `rackhand events -o json`")
+    for one in (simulate, replay):
+        one.add_argument("-o", "--output", choices=("text", "json"), default=argparse.SUPPRESS)
 
 
 def _diagnose_arguments(diagnose: argparse.ArgumentParser) -> None:

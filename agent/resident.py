@@ -16,6 +16,7 @@ from typing import IO
 from agent import VERSION, identity, notify
 from agent.commands import Commands
 from agent.config import Config
+from agent.events import pipeline
 from agent.events.watching import Watching
 from agent.flow import Flow
 from agent.link import Down, Link, Received, Up
@@ -95,7 +96,8 @@ class Resident:
         self.watching = Watching(
             machine,
             config.state,
-            config.events,
+            config.events.watch,
+            pipeline=pipeline.configured(config.events),
             facts=lambda: self.changes.facts,
             keep=lambda events: self.store([event_row(*events)]),
             ask=self.schedule.ask,

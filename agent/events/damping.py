@@ -37,6 +37,7 @@ COMPONENTS: dict[str, Budget] = {  # of one component
     "memory": Budget(4, 0.05),
 }
 FAMILY = Budget(100, 2.0)
+UNLIMITED = Budget(1e18, 0.0)
 
 
 @dataclass(slots=True)
@@ -127,9 +128,15 @@ class _Lane:
 class Damping:
     """Takes events and a clock that never goes back; gives those that go on. Used by one thread."""
 
-    def __init__(self, family: Budget = FAMILY, components: Mapping[str, Budget] = COMPONENTS) -> None:
+    def __init__(
+        self,
+        family: Budget = FAMILY,
+        components: Mapping[str, Budget] = COMPONENTS,
+        component: Budget = COMPONENT,
+    ) -> None:
         self._family = family
         self._components = components
+        self._component = component
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._families: dict[str, _Lane] = {}
 
@@ -138,7 +145,7 @@ class Damping:
         family = event.kind.partition(".")[0]
         if family in NEVER_HELD:
             return [event]
-        allowed = budget or self._components.get(family, COMPONENT)
+        allowed = budget or self._components.get(family, self._component)
         lane = self._lane((family, event.key), allowed, now_s)
         if lane is None or (lane.last is None and lane.bucket.take(allowed, now_s)):
             return self._through(event, family, now_s)

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from msgspec import structs
 
+from agent import config
 from agent.config import Rule
-from agent.events.damping import Damping
+from agent.events.damping import UNLIMITED, Damping
 from agent.events.hooks import Hooks
 from agent.events.rules import judge
 from wire.report import Event
@@ -17,16 +20,50 @@ MAX_DATA = 64
 DROPPED_EVERY_S = 3600.0
 
 
+class Runs(Protocol):
+    """What runs hooks, as `hooks.Hooks` does."""
+
+    def ask(self, hook: str, event: Event) -> None:
+        """Run it for this event when there is room."""
+        ...
+
+    def step(self) -> list[Event]:
+        """Go on; what failed."""
+        ...
+
+    def filenos(self) -> list[int]:
+        """To wait on."""
+        ...
+
+    def wait_s(self) -> float:
+        """Seconds until `step` has something to do by itself."""
+        ...
+
+    def close(self) -> None:
+        """Kill what runs."""
+        ...
+
+
+def configured(events: config.Events) -> "Pipeline":
+    """With the rules and hooks of the configuration."""
+    return Pipeline(events.rule, Hooks(Path(events.hooks_dir), events.hook_timeout_s))
+
+
+def unlimited() -> "Pipeline":
+    """Everything goes through, nothing is run."""
+    return Pipeline([], damping=Damping(UNLIMITED, {}, UNLIMITED))
+
+
 class Pipeline:
     """Takes events and a monotonic clock, gives those that are for the inventory; used by one thread.
 
     Hooks are asked for what goes through, and not for what is held back and counted.
     """
 
-    def __init__(self, rules: Sequence[Rule], hooks: Hooks | None = None) -> None:
+    def __init__(self, rules: Sequence[Rule], hooks: Runs | None = None, damping: Damping | None = None) -> None:
         self._rules = rules
         self._hooks = hooks
-        self._damping = Damping()
+        self._damping = damping or Damping()
         self._dropped: Counter[str] = Counter()
         self._told_s: float | None = None  # when what was dropped is told next
 
@@ -57,6 +94,15 @@ class Pipeline:
         dropped_s = float("inf") if self._told_s is None else max(0.0, self._told_s - now_s)
         hooks_s = self._hooks.wait_s() if self._hooks is not None else float("inf")
         return min(self._damping.wait_s(now_s), dropped_s, hooks_s)
+
+    def filenos(self) -> list[int]:
+        """To wait on."""
+        return self._hooks.filenos() if self._hooks is not None else []
+
+    def close(self) -> None:
+        """Kill the hooks that run."""
+        if self._hooks is not None:
+            self._hooks.close()
 
     def flush(self) -> list[Event]:
         """All that is held back: the end."""

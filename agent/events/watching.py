@@ -4,9 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agent import config
 from agent.events.edges import Edges
-from agent.events.hooks import Hooks
 from agent.events.pipeline import Pipeline
 from agent.events.sources import Facts, Sources
 from agent.schedule import Ran
@@ -25,19 +23,18 @@ class Watching:
         self,
         machine: Machine,
         state: Path,
-        wanted: config.Events,
+        watch: Sequence[str],
         *,
+        pipeline: Pipeline,
         facts: Facts,
         keep: Keep,
         ask: Callable[..., None],
-        hooks: bool = True,
     ) -> None:
         self._keep = keep
         self._ask = ask
-        self._sources = Sources(machine, state, wanted.watch, facts)
+        self._sources = Sources(machine, state, watch, facts)
         self._edges = Edges()
-        self._hooks = Hooks(Path(wanted.hooks_dir), wanted.hook_timeout_s) if hooks else None
-        self._pipeline = Pipeline(wanted.rule, self._hooks)
+        self._pipeline = pipeline
 
     def step(self) -> None:
         """Read what was announced, and do what is due; never blocks."""
@@ -60,7 +57,7 @@ class Watching:
     def filenos(self) -> list[int]:
         """To wait on."""
         watched = self._sources.fileno()
-        return [*([] if watched is None else [watched]), *(self._hooks.filenos() if self._hooks else [])]
+        return [*([] if watched is None else [watched]), *self._pipeline.filenos()]
 
     def wait_s(self) -> float:
         """Seconds until `step` has something to do by itself."""
@@ -70,8 +67,7 @@ class Watching:
         """Tell what is held back, and end what runs."""
         now = time.monotonic()
         self._through([*self._pipeline.offer(self._sources.close(), now), *self._pipeline.flush()])
-        if self._hooks is not None:
-            self._hooks.close()
+        self._pipeline.close()
 
     def _through(self, events: list[Event]) -> None:
         if events:
