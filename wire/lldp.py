@@ -41,7 +41,8 @@ MAUS = {  # IANA-MAU-MIB dot3MauType
     **{18: "100BaseFXFD", 21: "1000BaseXHD", 22: "1000BaseXFD", 23: "1000BaseLXHD", 24: "1000BaseLXFD"},
     **{25: "1000BaseSXHD", 26: "1000BaseSXFD", 27: "1000BaseCXHD", 28: "1000BaseCXFD", 29: "1000BaseTHD"},
     **{30: "1000BaseTFD", 31: "10GigBaseX", 33: "10GigBaseR", 34: "10GigBaseER", 35: "10GigBaseLR"},
-    **{36: "10GigBaseSR", 41: "10GigBaseCX4", 54: "10GigBaseT", 55: "10GigBaseLRM"},
+    **{36: "10GigBaseSR", 41: "10GigBaseCX4", 54: "10GbaseT", 55: "10GbaseLRM", 56: "1000baseKX"},
+    **{57: "10GbaseKX4", 58: "10GbaseKR"},
 }
 _FAMILIES = {1: 4, 2: 16}  # IANA address family -> bytes of an address
 
