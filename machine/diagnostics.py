@@ -157,10 +157,11 @@ def read_module(machine: Machine, ifindex: int) -> list[Page]:
 
 def pages(lower: bytes) -> Iterable[Page]:
     """Which halves there are besides the first, by the module's identifier and whether its memory is flat."""
-    kind = lower[0] if lower else 0
+    lower = lower.ljust(HALF, b"\0")
+    kind = lower[0]
     wanted = [(0x50, 0, HALF)]
     if kind in _SFP:
-        wanted += [(0x51, 0, 0), (0x51, 0, HALF)] if len(lower) > 92 and lower[92] & 0x40 else []
+        wanted += [(0x51, 0, 0), (0x51, 0, HALF)] if lower[92] & 0x40 else []
     elif kind in _QSFP:
         wanted += [(0x50, page, HALF) for page in (1, 2, 3)] if not lower[2] & 0x04 else []
     elif kind in _CMIS:
