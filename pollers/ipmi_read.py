@@ -50,7 +50,12 @@ def work(message: bytes) -> bytes:
     """A job's answer; raises DeviceError."""
     job = JOB.decode(message)
     with session(job) as bmc:
-        answer = poll(bmc, job) if job.verb == "poll" else ipmi_command.run(bmc, job.verb, job.argument)
+        if job.verb == "poll":
+            answer = poll(bmc, job)
+        elif job.verb == "sel":
+            answer = Answer(events=list(whole_log(bmc, job.now_ms)))
+        else:
+            answer = ipmi_command.run(bmc, job.verb, job.argument)
     return msgspec.msgpack.encode(answer)
 
 
@@ -143,7 +148,7 @@ def parse_watts(data: bytes) -> int | None:
 # -- records, readings, FRUs -------------------------------------------------------------------------------------------
 
 
-def read_records(bmc: Session, known: Known) -> None:
+def read_records(bmc: Session, known: Known, *, limits: bool = True) -> None:
     """The sensors and FRUs of the SDR repository, again when it says that it changed."""
     state = (bmc.ask(STORAGE, 0x20) or b"not said")[:13]
     if state == known.sdr:
@@ -156,7 +161,7 @@ def read_records(bmc: Session, known: Known) -> None:
                 locators.append(each)
             elif len(sensors) < MAX_SENSORS:
                 sensors.setdefault(each.key, each)
-    for sensor in sensors.values():
+    for sensor in sensors.values() if limits else ():
         read_limits(bmc, sensor)
     known.sdr, known.sensors, known.locators = state, list(sensors.values()), locators
 
@@ -260,7 +265,7 @@ def read_log(bmc: Session, known: Known, fact: Bmc, now_ms: int) -> Iterator[Eve
         yield Event(
             at_ms=0, kind="sel.cleared", key="bmc", text=f"the BMC's event log was cleared, {before.entries} were in it"
         )
-    clock = Clock(int.from_bytes((bmc.ask(STORAGE, 0x48) or bytes(4))[:4], "little"), now_ms)
+    clock = read_clock(bmc, now_ms)
     sensors = {sensor.key: sensor for sensor in known.sensors}
     fresh = list(new_entries(bmc, known.last))
     if fresh:
@@ -272,6 +277,23 @@ def read_log(bmc: Session, known: Known, fact: Bmc, now_ms: int) -> Iterator[Eve
         event = ipmi_sel.parse_entry(record, sensors, clock)
         if event:
             yield event
+
+
+def whole_log(bmc: Session, now_ms: int) -> Iterator[Event]:
+    """Every entry there is."""
+    known = Known()
+    read_records(bmc, known, limits=False)
+    sensors = {sensor.key: sensor for sensor in known.sensors}
+    clock = read_clock(bmc, now_ms)
+    for record in new_entries(bmc, b""):
+        event = ipmi_sel.parse_entry(record, sensors, clock)
+        if event:
+            yield event
+
+
+def read_clock(bmc: Session, now_ms: int) -> Clock:
+    """The BMC's clock beside ours."""
+    return Clock(int.from_bytes((bmc.ask(STORAGE, 0x48) or bytes(4))[:4], "little"), now_ms)
 
 
 def new_entries(bmc: Session, last: bytes) -> Iterator[bytes]:

@@ -48,7 +48,7 @@ def work(message: bytes) -> bytes:
         answer.known = msgspec.msgpack.encode(known)
     else:
         try:
-            answer = redfish_command.run(service, job.verb, job.argument)
+            answer = whole_log(service) if job.verb == "sel" else redfish_command.run(service, job.verb, job.argument)
         finally:
             service.close()
     return msgspec.msgpack.encode(answer)
@@ -202,6 +202,15 @@ def read_log(tree: Tree, owners: list[tuple[str, Document]], known: Known) -> It
     for entry in fresh[-MAX_EVENTS:]:
         whole = entry if len(entry) > 1 else tree.get(link({"": entry}, "")) if link({"": entry}, "") else None
         yield redfish_parse.parse_entry(whole or entry)
+
+
+def whole_log(service: Session) -> Answer:
+    """Every entry there is."""
+    root = service.must_get(f"{ROOT}/")
+    tree = Tree(service, expand=expandable(root))
+    owners = [one for name in ("Managers", "Systems") for one in tree.members(link(root, name) or f"{ROOT}/{name}", 8)]
+    entries = read_entries(tree, find_log(tree, owners))
+    return Answer(events=[redfish_parse.parse_entry(entry) for entry in entries if len(entry) > 1])
 
 
 def find_log(tree: Tree, owners: list[tuple[str, Document]]) -> str:

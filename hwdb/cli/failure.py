@@ -16,6 +16,7 @@ class Exit(enum.IntEnum):
     BROKER = 7  # the broker could not be started
     RUNNING = 8  # another `up` has this state directory
     NO_REPORT = 9  # the agent of this host did not report in time, a host did not answer
+    DEVICE = 10  # a BMC could not be reached, or refused
     INTERRUPTED = 130  # Ctrl-C
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from hwdb.broker import Kind as BrokerKind
+from hwdb.cli import bmc
 from hwdb.cli.complete import host_names, policy_names
 from hwdb.cli.output import Format
 from hwdb.place import default_state, default_url
@@ -18,6 +19,7 @@ database = typer.Typer(no_args_is_help=True, help="The inventory's schema.")
 app.add_typer(policies, name="policy")
 app.add_typer(conflicts, name="conflicts")
 app.add_typer(database, name="db")
+app.add_typer(bmc.app, name="bmc")
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="How rows are written.")]
 Db = Annotated[str, typer.Option("--db", envvar="RACKHAND_DB", help="Database URL.", show_default="that of `up`")]
