@@ -263,15 +263,12 @@ def _events(options: argparse.Namespace, config: Config) -> int:
 
 
 def _optics(options: argparse.Namespace, _config: Config) -> int:
-    import msgspec  # noqa: PLC0415
-
     from agent import optics  # noqa: PLC0415
 
     try:
-        dump = optics.read(options.dump, options.layout)
+        return _print(optics.shown(options.dump, options.layout, as_json=options.output == "json"))
     except optics.DumpError as error:
         raise CliError(str(error)) from None
-    return _print(msgspec.json.encode(dump).decode() if options.output == "json" else optics.text(dump))
 
 
 VERBS: dict[str, Callable[[argparse.Namespace, Config], int]] = {

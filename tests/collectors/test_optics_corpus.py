@@ -88,10 +88,11 @@ def differences(want: Any, got: Any, where: str) -> list[str]:
 
 def same(want: Any, got: Any) -> bool:
     if isinstance(want, bool) or isinstance(got, bool) or want is None or got is None:
-        return bool(want is got)
+        same_one: bool = want is got
+        return same_one
     if isinstance(want, (int, float)):
         return isinstance(got, (int, float)) and math.isclose(want, got, rel_tol=1e-9, abs_tol=1e-12)
-    return printed(str(want)) == got
+    return printed(str(want)) == str(got)
 
 
 def check(path: Path, topics: tuple[str, ...]) -> None:
