@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from tuners import bond_rules, hardware_rules, placement_rules
+from tuners import bond_rules, hardware_rules, placement_rules, platform_rules
 from tuners.hostfacts import HostFacts
 from tuners.placement_rules import Latest
 from wire.policy import Finding
@@ -33,6 +33,16 @@ RULES: tuple[Rule, ...] = (
     bond_rules.bond_speeds,
     bond_rules.bond_degraded,
     bond_rules.bond_unwatched,
+    platform_rules.clock_source,
+    platform_rules.clock_unsynchronised,
+    platform_rules.isolated_tick,
+    platform_rules.parameter_twice,
+    platform_rules.pcie_payload,
+    platform_rules.pcie_errors,
+    platform_rules.memory_errors,
+    platform_rules.machine_checks,
+    platform_rules.firmware_waits,
+    platform_rules.watchdog_reset,
 )
 
 _GRAVEST_FIRST = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}

@@ -3,9 +3,49 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
-from wire.facts import Bond, Cpu, Device, Dmi, Ethtool, Fact, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet
+from wire.facts import (
+    Bond,
+    Clock,
+    Cmdline,
+    Cpu,
+    Device,
+    Dmi,
+    Ethtool,
+    Fact,
+    Firmware,
+    Hwmon,
+    Irq,
+    Memory,
+    Nic,
+    Numa,
+    Pci,
+    Pcie,
+    Queues,
+    Softnet,
+    Watchdog,
+)
 
-F = TypeVar("F", Bond, Cpu, Device, Dmi, Ethtool, Hwmon, Irq, Memory, Nic, Numa, Pci, Queues, Softnet)
+F = TypeVar(
+    "F",
+    Bond,
+    Clock,
+    Cmdline,
+    Cpu,
+    Device,
+    Dmi,
+    Ethtool,
+    Firmware,
+    Hwmon,
+    Irq,
+    Memory,
+    Nic,
+    Numa,
+    Pci,
+    Pcie,
+    Queues,
+    Softnet,
+    Watchdog,
+)
 
 
 class HostFacts:
@@ -18,6 +58,9 @@ class HostFacts:
         self.irq = self._kind(Irq)
         self.queues = self._kind(Queues)
         self.pci = self._kind(Pci)
+        self.pcie = self._kind(Pcie)
+        self.firmware = self._kind(Firmware)
+        self.watchdogs = self._kind(Watchdog)
         self.bonds = self._kind(Bond)
         self.hwmon = self._kind(Hwmon)
         self.numa = sorted(self._kind(Numa).values(), key=lambda node: node.node)
@@ -25,6 +68,8 @@ class HostFacts:
         self.softnet = self._only(Softnet)
         self.memory = self._only(Memory)
         self.dmi = self._only(Dmi)
+        self.cmdline = self._only(Cmdline)
+        self.clock = self._only(Clock)
         self.device = self._only(Device)
 
     def _kind(self, kind: type[F]) -> dict[str, F]:
