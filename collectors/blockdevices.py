@@ -11,6 +11,7 @@ from wire.text import clean
 
 BLOCK = "/sys/block"
 NVME = "/sys/class/nvme"
+_SUBSYSTEMS = "/sys/class/nvme-subsystem"
 _SECTOR = 512
 _NONE = re.compile(
     r"(?:loop|ram|zram|dm-|md|sr|scd|fd|nbd|pmem|rbd|drbd|bcache|zd|mtdblock|ublkb)[\d_]|mmcblk\d+boot\d"
@@ -149,6 +150,12 @@ def read_nvmes(machine: Machine) -> list[Nvme]:
     """Every NVMe controller, in the order of names."""
     names = sorted(filter(_CONTROLLER.fullmatch, sysfs.names(machine, NVME)), key=natural)
     found = [read_nvme(machine, name) for name in names]
+    for subsystem in sysfs.names(machine, _SUBSYSTEMS):  # of a drive with several controllers, what they share
+        held = sysfs.names(machine, f"{_SUBSYSTEMS}/{subsystem}")
+        for one in found:
+            if one.name in held:
+                shared = filter(_NAMESPACE.fullmatch, held)
+                one.namespaces = sorted({*one.namespaces, *shared}, key=natural)
     serials = Counter(one.serial for one in found)
     for one in found:
         alone = one.serial and serials[one.serial] == 1
@@ -167,8 +174,6 @@ def read_nvme(machine: Machine, name: str) -> Nvme:
         return clean(sysfs.text(machine, f"{folder}/{file}"))
 
     addresses = sysfs.pci_addresses(sysfs.resolve(machine, folder))
-    subsystem = sysfs.resolve(machine, f"{folder}/subsystem")
-    shared = sysfs.names(machine, subsystem) if "nvme-subsys" in subsystem else []
     return Nvme(
         key="",
         name=name,
@@ -182,7 +187,7 @@ def read_nvme(machine: Machine, name: str) -> Nvme:
         controller_id=sysfs.number(machine, f"{folder}/cntlid"),
         numa_node=sysfs.node(machine, f"{folder}/numa_node") if not addresses else read_node(machine, addresses),
         queues=sysfs.number(machine, f"{folder}/queue_count"),
-        namespaces=sorted({*filter(_NAMESPACE.fullmatch, (*sysfs.names(machine, folder), *shared))}, key=natural),
+        namespaces=sorted(filter(_NAMESPACE.fullmatch, sysfs.names(machine, folder)), key=natural),
     )
 
 

@@ -19,6 +19,7 @@ DEADLINE_S = 10.0
 
 _POWERCAP = "/sys/class/powercap"
 _ZONE = re.compile(r"[a-z][a-z0-9-]*(?::\d+)+")
+_CONTROLS = ("intel-rapl", "intel-rapl-mmio", "dtpm")
 _CONSTRAINT = re.compile(r"constraint_(\d+)_name")
 _MICRO = 1e-6
 _MOST_WATTS = 100_000.0
@@ -41,9 +42,9 @@ def collect(machine: Machine) -> Iterator[PowerDomain | PowerMeter | Sample]:
     meters = [(chip, channel) for chip in read_chips(machine) for channel in owned(chip, NAME)]
     if not domains and not meters:
         raise NotPresentError(f"no domain in {_POWERCAP}, no power meter in {CLASS}")
-    for domain in domains:
+    for domain, folder in domains:
         yield domain
-        joules = read_energy(machine, domain)
+        joules = read_energy(machine, domain, folder)
         if joules is not None:
             yield Sample("power.energy_joules", domain.key, joules)
     for chip, channel in meters:
@@ -55,10 +56,11 @@ def collect(machine: Machine) -> Iterator[PowerDomain | PowerMeter | Sample]:
             yield Sample("power.watts", meter.key, value)
 
 
-def read_domains(machine: Machine) -> list[PowerDomain]:
-    """The zones of powercap; one that the memory-mapped interface repeats is there once."""
-    zones = [zone for zone in sysfs.names(machine, _POWERCAP) if _ZONE.fullmatch(zone)]
-    names = {zone: clean(sysfs.text(machine, f"{_POWERCAP}/{zone}/name")) for zone in zones}
+def read_domains(machine: Machine) -> list[tuple[PowerDomain, str]]:
+    """The zones of powercap with their folders; one that the memory-mapped interface repeats is there once."""
+    folders = read_folders(machine, _POWERCAP)
+    zones = list(folders)
+    names = {zone: clean(sysfs.text(machine, f"{folder}/name")) for zone, folder in folders.items()}
     zones.sort(key=lambda zone: [(part.rjust(6) if part.isdecimal() else part) for part in zone.split(":")])
     paths = {zone: parse_path(zone, names) for zone in zones}
     if "intel-rapl" in {zone.partition(":")[0] for zone in zones}:
@@ -66,7 +68,19 @@ def read_domains(machine: Machine) -> list[PowerDomain]:
         zones = [zone for zone in zones if not zone.startswith("intel-rapl-mmio:") or paths[zone] not in told]
     alike = Counter(paths[zone] for zone in zones)
     keys = {zone: paths[zone] if alike[paths[zone]] == 1 else f"{paths[zone]} ({zone})" for zone in zones}
-    return [read_domain(machine, zone, names[zone], keys[zone]) for zone in zones]
+    return [(read_domain(machine, folders[zone], names[zone], keys[zone]), folders[zone]) for zone in zones]
+
+
+def read_folders(machine: Machine, folder: str) -> dict[str, str]:
+    """Zone -> folder: the class has them side by side; a tree that was copied has them one in another."""
+    names = sysfs.names(machine, folder)
+    zones = {name: f"{folder}/{name}" for name in names if _ZONE.fullmatch(name)}
+    if zones and folder == _POWERCAP:
+        return zones
+    for name in names:
+        if name in zones or name in _CONTROLS:
+            zones |= read_folders(machine, f"{folder}/{name}")
+    return zones
 
 
 def parse_path(zone: str, names: Mapping[str, str]) -> str:
@@ -76,9 +90,8 @@ def parse_path(zone: str, names: Mapping[str, str]) -> str:
     return "/".join(names.get(above) or above for above in chain)
 
 
-def read_domain(machine: Machine, zone: str, name: str, key: str) -> PowerDomain:
+def read_domain(machine: Machine, folder: str, name: str, key: str) -> PowerDomain:
     """One zone with its limits."""
-    folder = f"{_POWERCAP}/{zone}"
     wraps = sysfs.number(machine, f"{folder}/max_energy_range_uj")
     limits: list[PowerLimit] = []
     for file in sysfs.names(machine, folder):
@@ -95,7 +108,7 @@ def read_domain(machine: Machine, zone: str, name: str, key: str) -> PowerDomain
     enabled = sysfs.text(machine, f"{folder}/enabled")
     return PowerDomain(
         key=key,
-        zone=zone,
+        zone=folder.rpartition("/")[2],
         name=name,
         enabled={"0": False, "1": True}.get(enabled),
         wraps_at_j=round(wraps * _MICRO, 6) if wraps and wraps > 0 else None,
@@ -116,9 +129,9 @@ def parse_window(text: str) -> float | None:
     return round(number * _MICRO, 6) if number is not None and number > 0 else None
 
 
-def read_energy(machine: Machine, domain: PowerDomain) -> float | None:
+def read_energy(machine: Machine, domain: PowerDomain, folder: str) -> float | None:
     """Joules that never fall while this process lives; None where the counter may not be read."""
-    number = sysfs.number(machine, f"{_POWERCAP}/{domain.zone}/energy_uj")
+    number = sysfs.number(machine, f"{folder}/energy_uj")
     if number is None or number < 0:
         return None
     counted = _counted.setdefault(machine, {})
