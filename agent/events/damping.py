@@ -199,7 +199,8 @@ class Damping:
         elif lane.tally.count:
             flaps = len(lane.tally.kinds) > 1 or family == "link"
             kind = f"{family}.{'flapping' if flaps else 'repeated'}"
-            told.append(lane.tally.told(kind, key or "", f"{key or family} goes on", lane.last))
+            what = (lane.last.data.get("ifname") if lane.last else None) or key or family
+            told.append(lane.tally.told(kind, key or "", f"{what} goes on", lane.last))
         lane.tally = _Tally()
         if not lane.rests(now_s):
             lane.go_on(now_s)

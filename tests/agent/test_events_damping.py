@@ -86,7 +86,7 @@ def test_a_flapping_link_is_told_at_once_then_counted_then_as_it_is() -> None:
     flapping, last = damping.due(7.0)
     assert (flapping.kind, flapping.key, flapping.severity) == ("link.flapping", "a", Severity.WARNING)
     assert (flapping.data["count"], flapping.data["ifname"]) == (16, "eth0")
-    assert flapping.text == "a goes on: 16 more within 1.5 s (link.down 8, link.up 8)"
+    assert flapping.text == "eth0 goes on: 16 more within 1.5 s (link.down 8, link.up 8)"
     assert last is flaps[-1]
 
 
