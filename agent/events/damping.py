@@ -139,6 +139,7 @@ class Damping:
         self._component = component
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._families: dict[str, _Lane] = {}
+        self._held: dict[tuple[str, str | None], _Lane] = {}  # those of both that hold something back
 
     def offer(self, event: Event, now_s: float, budget: Budget | None = None) -> list[Event]:
         """The event itself, or nothing while it is held back; `budget` is a rule's, else that of its family."""
@@ -153,24 +154,23 @@ class Damping:
             lane.tally.add(lane.last)
         lane.last = event
         lane.note(now_s)
+        self._held[family, event.key] = lane
         return []
 
     def due(self, now_s: float) -> list[Event]:
         """Counts, and the last events of what has come to rest."""
-        ripe = sorted((item for item in self._all() if item[1].due_s() <= now_s), key=lambda item: item[1].due_s())
+        ripe = [item for item in self._held.items() if item[1].due_s() <= now_s]
+        ripe.sort(key=lambda item: item[1].due_s())
         return [event for name, lane in ripe for event in self._told(name, lane, now_s)]
 
     def wait_s(self, now_s: float) -> float:
         """Seconds until `due` has something."""
-        return max(0.0, min((lane.due_s() for _, lane in self._all()), default=float("inf")) - now_s)
+        return max(0.0, min((lane.due_s() for lane in self._held.values()), default=float("inf")) - now_s)
 
     def flush(self) -> list[Event]:
         """All that is held back, told now: the end."""
-        held = [item for item in self._all() if item[1].held()]
+        held = list(self._held.items())
         return [event for name, lane in held for event in self._told(name, lane, float("inf"))]
-
-    def _all(self) -> list[tuple[tuple[str, str | None], _Lane]]:
-        return [*self._lanes.items(), *(((family, None), lane) for family, lane in self._families.items())]
 
     def _through(self, event: Event, family: str, now_s: float) -> list[Event]:
         lane = self._families.setdefault(family, _Lane(_Bucket(self._family.burst, now_s)))
@@ -178,6 +178,7 @@ class Damping:
             return [event]
         lane.tally.add(event)
         lane.note(now_s)
+        self._held[family, None] = lane
         return []
 
     def _lane(self, name: tuple[str, str], budget: Budget, now_s: float) -> _Lane | None:
@@ -190,8 +191,7 @@ class Damping:
             self._lanes[name] = _Lane(_Bucket(budget.burst, now_s))
         return self._lanes[name]
 
-    @staticmethod
-    def _told(name: tuple[str, str | None], lane: _Lane, now_s: float) -> list[Event]:
+    def _told(self, name: tuple[str, str | None], lane: _Lane, now_s: float) -> list[Event]:
         family, key = name
         told: list[Event] = []
         if lane.tally.count and key is None:
@@ -202,11 +202,12 @@ class Damping:
             what = (lane.last.data.get("ifname") if lane.last else None) or key or family
             told.append(lane.tally.told(kind, key or "", f"{what} goes on", lane.last))
         lane.tally = _Tally()
-        if not lane.rests(now_s):
+        if lane.last is not None and not lane.rests(now_s):
             lane.go_on(now_s)
             return told
         lane.tell_s = float("inf")
         if lane.last is not None:
             told.append(lane.last)
             lane.last = None
+        del self._held[name]
         return told
