@@ -50,6 +50,8 @@ def _paged(module: Module, image: Image, advertised: bytes) -> None:
     if len(page) == BLOCK:
         module.thr = thresholds(page, module.bias_mult or 1)
         module.checksum["page02"] = summed(page, 0, 126, 127)
+    else:
+        module.dropped.append(f"page 02h has {len(page)} bytes: no thresholds")
     page = image.block(4)
     if len(page) == BLOCK:
         module.checksum["page04"] = summed(page, 0, 126, 127)

@@ -171,7 +171,8 @@ def limits(module: Module, trusted: Believed) -> dict[str, OpticsLimits]:
         if name not in trusted.monitors:
             continue
         top = {"temp": HOTTEST_C, "vcc": HIGHEST_V, "tx_bias": SATURATED * 0.002 * trusted.multiplier}
-        kept = _set(levels, signed=name == "temp", most=top.get(name, SATURATED * 0.0001))
+        least, most = LOWEST_V if name == "vcc" else NO_LIGHT_MW, top.get(name, SATURATED * 0.0001)
+        kept = _set(levels, signed=name == "temp", least=least, most=most)
         if kept == OpticsLimits():
             continue
         found[COMMON.get(name) or LANE[name]] = kept
@@ -180,19 +181,21 @@ def limits(module: Module, trusted: Believed) -> dict[str, OpticsLimits]:
     return found
 
 
-def _set(levels: Levels, *, signed: bool, most: float) -> OpticsLimits:
+def _set(levels: Levels, *, signed: bool, least: float, most: float) -> OpticsLimits:
     """Levels without sentinels; of a pair that contradicts itself nothing."""
-    high_alarm, low_alarm = _pair(levels.high_alarm, levels.low_alarm, signed=signed, most=most)
-    high, low = _pair(levels.high_warn, levels.low_warn, signed=signed, most=most)
+    high_alarm, low_alarm = _pair(levels.high_alarm, levels.low_alarm, signed=signed, least=least, most=most)
+    high, low = _pair(levels.high_warn, levels.low_warn, signed=signed, least=least, most=most)
     return OpticsLimits(high_alarm, low_alarm, high, low)
 
 
-def _pair(high: float | None, low: float | None, *, signed: bool, most: float) -> tuple[float | None, float | None]:
+def _pair(
+    high: float | None, low: float | None, *, signed: bool, least: float, most: float
+) -> tuple[float | None, float | None]:
     if high is None or low is None or high <= low:
         return None, None
     if signed:
         return high if is_temperature(high) else None, low if is_temperature(low) else None
-    return high if NO_LIGHT_MW < high < most else None, low if NO_LIGHT_MW < low < most else None
+    return high if least < high < most else None, low if least < low < most else None
 
 
 def _in_dbm(kept: OpticsLimits) -> OpticsLimits:

@@ -52,7 +52,7 @@ class Rack:
             device.mkdir(parents=True, exist_ok=True)
             net = root / "sys/class/net" / name
             net.mkdir(parents=True, exist_ok=True)
-            (net / "device").symlink_to(device)
+            (net / "device").symlink_to(f"/{device.relative_to(root)}")  # the machine's root is this folder
             (net / "carrier_changes").write_text("1")
         self.root = root
 
@@ -113,6 +113,6 @@ class Rack:
         if (0x51, 0, LOWER) in blocks:
             places += [(0x51, 0, LOWER), (0x51, 0, 0)]
         else:
-            places += [(A0, 0, page) for page in (1, 2, 3) if (A0, 0, page) in blocks]
+            places += [(A0, 0, page) for page in (1, 2, 3)]
         for place in places:
             yield blocks.get(place, b"").ljust(128, b"\0")

@@ -222,7 +222,7 @@ def plausible(metric: str, value: float) -> bool:
     least, most = {
         "celsius": (-60, 127),
         "volts": (1, 6.5),
-        "dbm": (-39.9, 8.16),
+        "dbm": (-39.9, 8.17),
         "mw": (0, 6.5534),
         "ma": (0, 65534 * 0.002 * 4),
     }.get(metric.rsplit("_", 1)[-1], (-1e6, 1e6))
