@@ -18,7 +18,7 @@ _NONE = re.compile(
 )
 _CONTROLLER = re.compile(r"nvme\d+")
 _NAMESPACE = re.compile(r"nvme\d+n\d+")
-# What a part of a device's path says of its transport; the first that matches, from the disk up.
+# What a part of a device's path says of its transport; the first that matches any part.
 _TRANSPORTS = (
     (re.compile(r"nvme\d*|nvme-subsys\d+"), "nvme"),
     (re.compile(r"usb\d+"), "usb"),
@@ -109,8 +109,8 @@ def parse_transport(path: str, name: str, vendor: str) -> str:
     """By the device's path; a SATA disk at a SAS controller calls itself "ATA"."""
     if _NAMESPACE.match(name):
         return "nvme"
-    parts = path.split("/")[::-1]
-    found = next((word for part in parts for pattern, word in _TRANSPORTS if pattern.fullmatch(part)), "")
+    parts = path.split("/")
+    found = next((word for pattern, word in _TRANSPORTS if any(map(pattern.fullmatch, parts))), "")
     return "sata" if vendor == "ATA" and found in ("sas", "scsi") else found
 
 
