@@ -1,5 +1,7 @@
 """What a BMC is told to do, in the worker's child: power, boot device, identify, and its event log to read."""
 
+import time
+
 from pollers.bmc_job import Answer
 from pollers.ipmi_session import Session
 from pollers.target import DeviceError
@@ -8,6 +10,7 @@ CHASSIS = 0x00
 CONTROL = {"off": 0, "on": 1, "cycle": 2, "reset": 3, "diag": 4, "soft": 5}  # Chassis Control, table 28-4
 BOOT = {"none": 0, "pxe": 1, "disk": 2, "cd": 5, "bios": 6}  # boot flags, parameter 5, data 2 bits 2-5
 VERBS = ("power", "bootdev", "identify")
+_LOOKS, _LOOK_S = 20, 0.5  # for what was wanted to be so
 _VALIDITY, _FLAGS = 3, 5  # boot option parameters
 _CODES = {0xC1: "it does not do that", 0xCC: "it takes no such value", 0xD4: "the user is not allowed to"}
 
@@ -33,12 +36,18 @@ def _do(bmc: Session, what: str, netfn: int, number: int, *data: int) -> bytes:
 
 
 def power(bmc: Session, wanted: str) -> str:
-    """The power state, "on" or "off", after what was wanted was sent ("status" sends nothing)."""
+    """The power state, "on" or "off", after what was wanted was sent and had some seconds ("status" sends nothing)."""
+    state = ""
     if wanted != "status":
         if wanted not in CONTROL:
             raise DeviceError(f"power {wanted!r}: {', '.join(CONTROL)} or status")
         _do(bmc, f"power {wanted}", CHASSIS, 0x02, CONTROL[wanted])
-    return "on" if (_do(bmc, "power status", CHASSIS, 0x01) or b"\0")[0] & 1 else "off"
+    for _ in range(_LOOKS):
+        state = "on" if (_do(bmc, "power status", CHASSIS, 0x01) or b"\0")[0] & 1 else "off"
+        if wanted not in ("on", "off") or state == wanted:
+            break
+        time.sleep(_LOOK_S)
+    return state
 
 
 def boot(bmc: Session, wanted: str) -> str:

@@ -1,6 +1,7 @@
 """Redfish: BMCs polled through sushy, in worker processes; their sessions are kept from poll to poll."""
 
 import asyncio
+import os
 
 from pollers.bmc import Bmcs
 from pollers.bmc_job import Answer
@@ -18,7 +19,8 @@ async def check(address: str, port: int, deadline_s: float) -> None:
     except TimeoutError:
         raise DeviceError(f"{address} port {port}: no answer") from None
     except (OSError, OverflowError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "not an address"
+        code = error.errno if isinstance(error, OSError) else None
+        why = os.strerror(code) if code and code > 0 else "not reachable by that name"
         raise DeviceError(f"{address} port {port}: {why}") from None
     writer.close()
 
