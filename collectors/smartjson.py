@@ -114,7 +114,7 @@ def parse_smartctl(text: str) -> Reading:
     status = said.of("smartctl").whole("exit_status", 255) or 0
     messages = [message.text("string") for message in said.of("smartctl").each("messages")]
     asleep = next((found[1] for message in messages if (found := _ASLEEP.search(message))), "")
-    told = any(name in said.value for name in ("smart_status", "temperature", "power_on_time", "smart_support"))
+    told = any(said.of(name).value for name in ("smart_status", "temperature", "power_on_time", "smart_support"))
     if not asleep and not told:
         raise MachineError(f"smartctl: {'; '.join(filter(None, messages))[:300] or f'status {status:#x}'}")
     numbers: dict[str, float] = {}
