@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collectors import sysfs
 from collectors.about import About, Cost
 from collectors.links import Port, read_ports
-from machine import Machine, MachineError, NotPresentError, ethtool
+from machine import Machine, MachineError, NotPresentError, ethtool, rtnl
 from wire.facts import Gid, Rdma
 from wire.report import Sample
 from wire.text import clean
@@ -22,6 +22,7 @@ _STATE = re.compile(r"\d+:\s*(\w.*)")
 _RATE = re.compile(r"(\d+(?:\.\d+)?) Gb/sec\s*(?:\((.*)\))?")
 _NODE = re.compile(r"\d+:\s*(\w+)")
 _PKEY = re.compile(r"0x[0-9a-f]{4}")
+_FULL = 0xFFFFFFFF  # old counters stop there for good, and say nothing any more
 _WORD_BYTES = 4  # InfiniBand counts data in words of 32 bits
 
 # ports/N/counters: the same for all drivers; (metric, what one of it is)
@@ -212,7 +213,7 @@ def parse_gid(text: str) -> str:
         address = ipaddress.IPv6Address(text)
     except ValueError:
         return ""
-    return str(address) if int(address) & (1 << 64) - 1 else ""
+    return rtnl.ip(address.packed) if int(address) & (1 << 64) - 1 else ""
 
 
 def read_pkeys(machine: Machine, port: str) -> list[str]:
@@ -255,14 +256,15 @@ def parse_guid(text: str) -> str:
 
 
 def read_counters(machine: Machine, port: str, key: str) -> Iterator[Sample]:
-    """The counters of one port; one that says `N/A (no PMA)` is none."""
+    """The counters of one port; one that says `N/A (no PMA)`, or has run full, is none."""
     found: dict[str, float] = {}
-    for name in sysfs.names(machine, f"{port}/counters"):
-        if name in COUNTERS and (value := sysfs.number(machine, f"{port}/counters/{name}")) is not None:
+    for name in filter(COUNTERS.__contains__, sysfs.names(machine, f"{port}/counters")):
+        value = sysfs.number(machine, f"{port}/counters/{name}")
+        if value not in (None, _FULL):
             metric, unit = COUNTERS[name]
-            found[metric] = value * unit
-    for name in sysfs.names(machine, f"{port}/hw_counters"):
-        if name in HARDWARE and (value := sysfs.number(machine, f"{port}/hw_counters/{name}")) is not None:
+            found[metric] = (value or 0) * unit
+    for name in filter(HARDWARE.__contains__, sysfs.names(machine, f"{port}/hw_counters")):
+        if (value := sysfs.number(machine, f"{port}/hw_counters/{name}")) is not None:
             found.setdefault(HARDWARE[name], value)
     yield from (Sample(metric, key, value) for metric, value in found.items())
 
