@@ -1,15 +1,16 @@
-"""Run every benchmark, or those named: `python -m bench [footprint] [ingest] [listing] [lab]`."""
+"""Run every benchmark, or those named: `python -m bench [footprint] [ingest] [listing] [lab] [optics]`."""
 
 import sys
 from collections.abc import Callable
 
-from bench import footprint, ingest, lab, listing
+from bench import footprint, ingest, lab, listing, optics
 
 ALL: dict[str, Callable[[], None]] = {
     "footprint": footprint.main,
     "ingest": ingest.main,
     "listing": listing.main,
     "lab": lab.main,
+    "optics": optics.main,
 }
 
 

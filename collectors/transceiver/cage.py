@@ -22,7 +22,7 @@ from wire.facts import Optics
 from wire.report import Event, Sample, Severity
 
 CHECK_EVERY = 10  # polls; a module that is swapped takes the carrier along, this is for links that had none
-SIGNIFICANT = 6  # digits of a sample
+SMALL = 0.001
 
 Flag = tuple[int, str]  # lane from 1, 0 for the module
 
@@ -36,6 +36,7 @@ class Held:
     fact: Optics
     name: bytes  # what tells it from others
     runs: list[Read]
+    last: Module  # of the last poll
 
 
 @dataclass(slots=True)
@@ -94,7 +95,7 @@ def _whole(port: Port, cage: Cage, read: reads.Reader) -> Iterator[Optics | Samp
         module, image = decode(again), again
     trusted = readings.believed(module)
     fact = facts.optics(module, port.key, port.link.ifname, trusted)
-    held = Held(module, trusted, fact, reads.name_in(image, module.family), reads.monitor_reads(module))
+    held = Held(module, trusted, fact, reads.name_in(image, module.family), reads.monitor_reads(module), module)
     if not trusted.monitors and module.family != "cmis":
         held.runs = []
     if cage.before and not _same(cage, fact):
@@ -110,7 +111,8 @@ def _same(cage: Cage, fact: Optics) -> bool:
 
 
 def _said(port: Port, cage: Cage, held: Held, now: Module) -> Iterator[Optics | Sample | Event]:
-    fact = held.fact if now is held.module else facts.with_state(held.fact, now, held.trusted)
+    fact = held.fact if facts.is_same(held.last, now) else facts.with_state(held.fact, now, held.trusted)
+    held.last = now
     held.fact = fact = (
         fact if fact.ifname == port.link.ifname else msgspec.structs.replace(fact, ifname=port.link.ifname)
     )
@@ -125,9 +127,12 @@ def samples(key: str, module: Module, trusted: Believed) -> Iterator[Sample]:
     """Readings of a module that is live; lanes have keys of their own."""
     if module.dom is None:
         return
+    where = {0: key}
     for metric, lane, value in (*readings.readings(module.dom, trusted), *readings.observed(module)):
-        where = f"{key}/lane{lane}" if lane else key
-        yield Sample(f"optics.{metric}", where, float(f"{value:.{SIGNIFICANT}g}"))
+        if lane not in where:
+            where[lane] = f"{key}/lane{lane}"
+        plain = value == 0 or abs(value) >= SMALL  # four digits are the finest step of any register in these units
+        yield Sample(f"optics.{metric}", where[lane], round(value, 4) if plain else float(f"{value:.6g}"))
 
 
 def _edges(port: Port, cage: Cage, fact: Optics) -> Iterator[Event]:

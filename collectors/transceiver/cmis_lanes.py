@@ -3,7 +3,7 @@ performance (page 35h)."""
 
 import struct
 
-from collectors.transceiver.fields import MA, MW, lane_flags
+from collectors.transceiver.fields import MA, MW, flags, lane_flags
 from collectors.transceiver.image import BLOCK, Image
 from collectors.transceiver.says import Flags, Lane, Laser, Module
 
@@ -16,6 +16,8 @@ _CHANNELS, _FREQUENCIES, _TARGETS = struct.Struct(">8h"), struct.Struct(">8I"), 
 # Offsets in page 11h, whose byte 0 is byte 128 of the standard: a bit per lane.
 LANE_FLAGS = {"tx_fault": 7, "tx_los": 8, "tx_lol": 9, "tx_eq_fail": 10, "rx_los": 19, "rx_lol": 20}
 ALARMS = {"tx_power": 11, "tx_bias": 15, "rx_power": 21}  # four bytes each: high alarm, low alarm, high, low warning
+_NO_LOSS = [dict.fromkeys(LANE_FLAGS, False)] * LANES  # what nearly every poll says, made once
+_NO_ALARM = [flags(0)] * LANES
 
 
 def decode(module: Module, image: Image) -> None:
@@ -64,12 +66,18 @@ def monitors(page: bytes, multiplier: int) -> list[Lane]:
 
 def flags_of_lanes(page: bytes) -> list[dict[str, bool]]:
     """Faults, loss of signal and loss of lock."""
+    if not any(map(page.__getitem__, LANE_FLAGS.values())):
+        return _NO_LOSS
     return [{name: bool(page[at] >> lane & 1) for name, at in LANE_FLAGS.items()} for lane in range(LANES)]
 
 
 def alarm_flags(page: bytes) -> dict[str, list[Flags]]:
     """The flags of the lanes' monitors."""
-    return {name: [lane_flags(page[at : at + 4], lane) for lane in range(LANES)] for name, at in ALARMS.items()}
+    found: dict[str, list[Flags]] = {}
+    for name, at in ALARMS.items():
+        masks = page[at : at + 4]
+        found[name] = [lane_flags(masks, lane) for lane in range(LANES)] if any(masks) else _NO_ALARM
+    return found
 
 
 def lasers(page: bytes) -> list[Laser]:

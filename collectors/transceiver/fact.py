@@ -141,6 +141,20 @@ def with_state(fact: Optics, module: Module, trusted: Believed) -> Optics:
     )
 
 
+def is_same(before: Module, now: Module) -> bool:
+    """Whether states and flags are as they were, so that the fact is."""
+    return (
+        before.flags == now.flags
+        and before.lane_flags == now.lane_flags
+        and before.status == now.status
+        and before.module_state == now.module_state
+        and before.data_not_ready == now.data_not_ready
+        and before.dp_state == now.dp_state
+        and before.config_status == now.config_status
+        and before.active_app == now.active_app
+    )
+
+
 def lane_states(module: Module, trusted: Believed, fact: Optics) -> list[OpticsLane]:
     """The lanes that are used."""
     used = trusted.lanes or tuple(readings.media_lanes(module) if module.family == "cmis" else ())

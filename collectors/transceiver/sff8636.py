@@ -14,6 +14,9 @@ CABLE_CONNECTOR = 0x23  # no separable connector: an active optical cable
 
 _LOWER = struct.Struct(">h2xH")
 _LANES = struct.Struct(">12H")
+# What nearly every poll says, made once.
+_NO_LOSS = [dict.fromkeys(("tx_los", "rx_los", "tx_fault", "tx_lol", "rx_lol"), False)] * LANES
+_NO_ALARM = [flags(0)] * LANES
 
 
 def decode(image: Image) -> Module:
@@ -102,6 +105,8 @@ def monitors(lower: bytes) -> Dom:
 def lane_flags(lower: bytes) -> list[dict[str, bool]]:
     """Loss of signal, faults and loss of lock of the four lanes (bytes 3-5)."""
     signal, fault, lock = lower[3], lower[4], lower[5]
+    if not (signal or fault or lock):
+        return _NO_LOSS
     return [
         {
             "tx_los": bool(signal >> 4 + lane & 1),
@@ -118,7 +123,8 @@ def alarm_flags(lower: bytes) -> dict[str, Flags | list[Flags]]:
     """Bytes 6-14; of a pair of bytes lane 1 has the highest nibble."""
     found: dict[str, Flags | list[Flags]] = {"temp": flags(lower[6] >> 4), "vcc": flags(lower[7] >> 4)}
     for name, at in (("rx_power", 9), ("tx_bias", 11), ("tx_power", 13)):
-        found[name] = [flags(u16(lower, at) >> 12 - 4 * lane) for lane in range(LANES)]
+        bits = u16(lower, at)
+        found[name] = [flags(bits >> 12 - 4 * lane) for lane in range(LANES)] if bits else _NO_ALARM
     return found
 
 
