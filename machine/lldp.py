@@ -113,4 +113,4 @@ def parse_head(frame: bytes) -> Head | None:
     (chassis, name), (port, label), (ttl, seconds) = first
     if (chassis, port, ttl) != (CHASSIS, PORT, TTL) or len(name) < 2 or len(label) < 2 or len(seconds) < 2:
         return None
-    return Head(bytes([len(name)]) + name + label, int.from_bytes(seconds[:2], "big"))
+    return Head(len(name).to_bytes(2, "big") + name + label, int.from_bytes(seconds[:2], "big"))

@@ -46,11 +46,11 @@ def _packed(address: bytes, disguise: Disguise) -> bytes:
 
 
 def _word(value: bytes, disguise: Disguise) -> bytes:
-    """Part by part, so that a name is the same with and without its domain; bytes that are no text go."""
+    """Part by part, so that a name is the same with and without its domain; bytes that are no text in hexadecimal."""
     try:
         return ".".join(disguise.word(part) for part in value.decode().split(".")).encode()
     except UnicodeDecodeError:
-        return b""
+        return disguise.word(value.hex())[:255].encode()
 
 
 def answer(text: str, disguise: Disguise) -> str:

@@ -55,7 +55,7 @@ def identity(words: Mapping[int, str], subtype: int, value: bytes) -> tuple[str,
     if word == "mac" and len(value) == 6:
         return word, value.hex(":")
     if word == "ip" and value:
-        return word, address(value[0], value[1:]) or value.hex()
+        return word, address(value[0], value[1:]) or clean(value.hex())
     return word, _text(value)
 
 
@@ -74,5 +74,5 @@ def _text(value: bytes) -> str:
     try:
         said = value.rstrip(b"\0").decode()
     except UnicodeDecodeError:
-        return value.hex()
-    return clean(said) if said.isprintable() or any(letter.isalnum() for letter in said) else value.hex()
+        return clean(value.hex())
+    return clean(said) if said.isprintable() or any(letter.isalnum() for letter in said) else clean(value.hex())

@@ -110,6 +110,8 @@ def test_every_tlv_of_the_standards_is_read() -> None:
         (7, b"\x00\x00\x02\x00", ("local", "00000200")),
         (7, b"\xff\xfe", ("local", "fffe")),
         (99, b"x", ("99", "x")),
+        (7, b"\xff" * 400, ("local", "ff" * 127 + "…")),
+        (5, b"\xff" * 400, ("ip", "ff" * 127 + "…")),
     ],
 )
 def test_a_chassis_is_named_by_its_kind(subtype: int, value: bytes, expected: tuple[str, str]) -> None:
@@ -172,8 +174,8 @@ FRAMES = st.binary(max_size=200) | st.binary(max_size=200).map(lambda raw: HEAD 
     lambda more, kept, **heads: frame(*more, **heads)[:kept],
     more=st.lists(TLVS | ORGS, max_size=12),
     kept=st.none() | st.integers(0, 60),
-    chassis=st.binary(max_size=40),
-    port=st.binary(max_size=40),
+    chassis=st.binary(max_size=40) | st.binary(min_size=250, max_size=511),
+    port=st.binary(max_size=40) | st.binary(min_size=250, max_size=511),
     ttl=st.binary(min_size=2, max_size=4),
 )  # fmt: skip
 
