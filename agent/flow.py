@@ -4,11 +4,25 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from agent.config import Replay
-from agent.spool import Pending, Spool
+from agent.spool import Pending
 
 PATIENCE_DOUBLES = 5  # times at most
+
+
+class Held(Protocol):
+    """What keeps rows until they are acknowledged: the agent's spool, a poller's outbox."""
+
+    @property
+    def bytes(self) -> int:
+        """What its rows take; 0 when there are none."""
+        ...
+
+    def pending(self, limit: int, *, oldest: bool = False) -> list[Pending]:
+        """The first rows by priority and number, or by number alone."""
+        ...
 
 
 @dataclass(slots=True)
@@ -42,7 +56,7 @@ class Flow:
         wait_s = random.uniform(0, self.replay.jitter_s) if backlog > self._burst() else 0.0  # noqa: S311 - no secret
         self._hold_until = self._now() + wait_s
 
-    def due(self, spool: Spool) -> list[int]:
+    def due(self, spool: Held) -> list[int]:
         """Numbers to send now, counted as sent; raises SpoolError."""
         now = self._now()
         if now < self._hold_until:
@@ -96,7 +110,7 @@ class Flow:
         self._tokens -= len(chosen)
         return chosen
 
-    def _fresh(self, spool: Spool, lane: int, now: float, *, oldest: bool) -> list[int]:
+    def _fresh(self, spool: Held, lane: int, now: float, *, oldest: bool) -> list[int]:
         taken = sum(1 for sent in self.in_flight.values() if sent.oldest is oldest)
         room = min(lane - taken, int(self._tokens))
         if room <= 0 or not spool.bytes:
