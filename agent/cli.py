@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import VERSION
 from agent.config import Config, ConfigError, load, parse_labels
+from agent.events.options import events_options
 
 if TYPE_CHECKING:
     from wire.policy import Reported
@@ -244,22 +245,11 @@ def _diagnose(options: argparse.Namespace, config: Config) -> int:
 def _events(options: argparse.Namespace, config: Config) -> int:
     from agent.events import verb  # noqa: PLC0415
 
-    as_json = options.output == "json"
-    if options.follow and not options.what:
-        verb.follow(config, raw=options.raw, as_json=as_json)
-        return OK
     try:
-        if options.what == "simulate":
-            event = verb.simulated(options.kind, options.key, options.severity, options.text, options.data)
-            told = verb.simulate(config.events, event)
-        elif options.what == "replay":
-            told = list(verb.replay(config.events, verb.read(options.file)))
-        else:
-            raise CliError("events: --follow, simulate KIND or replay FILE", USAGE)
+        fine = verb.run(options, config)
     except verb.VerbError as error:
         raise CliError(str(error), USAGE) from None
-    _print("\n".join(verb.shown(one, as_json=as_json) for one in told))
-    return FAILED if any(one.event.kind == "hook.failed" for one in told) and options.what == "simulate" else OK
+    return OK if fine else FAILED
 
 
 def _optics(options: argparse.Namespace, _config: Config) -> int:
@@ -369,25 +359,9 @@ def _parser() -> argparse.ArgumentParser:
     optics.add_argument("action", choices=("decode",))
     optics.add_argument("dump", type=Path, metavar="DUMP", help="raw bytes, or what `ethtool -m IF hex on` prints")
     optics.add_argument("--layout", type=Path, metavar="FILE.json", help="where which bytes lie; default: DUMP's .json")
-    _events_arguments(verb("events", "what happens here: live, simulated, or replayed", output=True))
+    events_options(verb("events", "what happens here: live, simulated, or replayed", output=True))
     _diagnose_arguments(verb("diagnose", "let a NIC blink, test itself or its cable, or show its module's memory"))
     return parser
-
-
-def _events_arguments(events: argparse.ArgumentParser) -> None:
-    events.add_argument("--follow", action="store_true", help="what happens on this machine, until Ctrl-C; no broker")
-    events.add_argument("--raw", action="store_true", help="with --follow: before rules and damping, to replay later")
-    what = events.add_subparsers(dest="what", metavar="WHAT")
-    simulate = what.add_parser("simulate", help="send an event that did not happen through rules and hooks")
-    simulate.add_argument("kind", metavar="KIND", help="as link.down")
-    simulate.add_argument("--key", default="", help="of the component")
-    simulate.add_argument("--severity", choices=("info", "warning", "critical"), default="warning")
-    simulate.add_argument("--text", default="", help="one line")
-    simulate.add_argument("--data", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
-    replay = what.add_parser("replay", help="say what rules, damping and hooks would make of recorded events")
-    replay.add_argument("file", type=Path, help="lines of JSON, from --follow -o json or `rackhand events -o json`")
-    for one in (simulate, replay):
-        one.add_argument("-o", "--output", choices=("text", "json"), default=argparse.SUPPRESS)
 
 
 def _diagnose_arguments(diagnose: argparse.ArgumentParser) -> None:
