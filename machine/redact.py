@@ -11,6 +11,7 @@ from machine import (
     NotPresentError,
     Reply,
     devlink,
+    eeprom_public,
     ipmi,
     linkinfo,
     lldp_public,
@@ -100,8 +101,12 @@ class _Redaction:
             again = type(body)(self.text(str(body)))
             again.code = body.code
             return again
+        if isinstance(body, list) and eeprom_public.is_read(call):
+            body = eeprom_public.replies(call, body, self.disguise.word)
         if isinstance(body, list):
             return [Reply(reply.kind, self.reply(call[:2], reply)) for reply in body]
+        if call[0] == "ioctl":
+            body = eeprom_public.flat(call, body, self.disguise.word)
         if call[0] == "ipmi":
             return ipmi.redact(call, body, self.disguise)
         if call[0] == "nvme":
