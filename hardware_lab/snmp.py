@@ -96,8 +96,8 @@ def neighbour(port: int, mac: str, system: str, chassis: str = "") -> list[Row]:
         8: ("4", mac),
         9: ("4", system),
         10: ("4", "Linux"),
-        11: ("4x", "10"),  # lldpRemSysCapSupported, a bit string: station only
-        12: ("4x", "10"),
+        11: ("4x", "01"),  # lldpRemSysCapSupported, BITS, the first bit first: station only
+        12: ("4x", "01"),
     }
     return [Row(f"{LLDP_REMOTE}.{column}.0.{port}.1", *cell) for column, cell in columns.items()]
 

@@ -38,7 +38,7 @@ from wire.text import clean
 PORT = 161
 TIMEOUT_S = 4.0  # of one request
 TRIES = 3  # UDP loses packets
-BULK = (25, 10, 10)  # repetitions per try: an agent that cannot answer many may answer few
+BULK = (25, 10, 2)  # repetitions per try: gufo takes answers of 4080 bytes, and some agents cannot answer many
 OIDS_OF_GET = 16
 MOST_ROWS = 20_000  # of one column: two chassis full of ports
 MOST_VALUES = 200_000  # of one poll
@@ -195,8 +195,12 @@ class Session:
                 raise DeviceError(
                     "SNMP v3: refused: the user, its keys or its protocols are not the device's"
                 ) from None
-            except (SnmpError, ValueError) as said:
+            except (SnmpError, ValueError, RuntimeError) as said:
                 error = f"no SNMP answer from {self._where}: {type(said).__name__} {clean(str(said), 80)}".rstrip()
+            except BaseException as said:
+                if type(said).__name__ != "PanicException":  # of gufo's Rust: no Exception, and no module to import
+                    raise
+                raise DeviceError(f"no SNMP answer from {self._where}: more or other than gufo_snmp can read") from None
         raise DeviceError(error)
 
 
