@@ -10,7 +10,7 @@ from agent.events.knobs import Knobs, ours
 from agent.events.network import Network
 from agent.watch import Watch
 from machine import Machine, MachineError
-from machine.monitor import Monitor, Notice
+from machine.monitor import RESYNC, Monitor, Notice
 from machine.uevents import Uevent
 from wire.facts import Ethtool, Fact, Nic
 from wire.report import Event, Severity
@@ -44,14 +44,14 @@ class Sources:
         if self._monitor is None:
             if now >= self._open_s and self._groups:
                 self._open_s = now + AGAIN_S
-                self._open()
+                return [*self._open(), *self._hotplug.due(now)], False
             return self._hotplug.due(now), False
         try:
             notices = self._monitor.read()
             events = self._noticed(notices, now) if notices else []
         except MachineError as error:
             log.warning("monitor: %s", error)
-            self._close()
+            self._close()  # what was known stays: compared when it is open again
             return [_lost("every", 0, f": {error}")], True
         return [*events, *self._hotplug.due(now)], bool(events) or any(
             n.what not in ("link", "device") for n in notices
@@ -79,45 +79,57 @@ class Sources:
     def _close(self) -> None:
         if self._monitor is not None:
             self._monitor.close()
-        self._monitor = self._links = self._network = None
+        self._monitor = None
 
-    def _open(self) -> None:
+    def _open(self) -> list[Event]:
+        """Watch; opened again, what happened meanwhile to links and addresses."""
         try:
             self._monitor = open_monitor(self._groups)
+            if self._links is not None and self._network is not None:
+                return self._compared([RESYNC._replace(ifname=group) for group in ("link", "address")])
             self._links = Watch(self._machine)
             self._network = Network(self._machine)
         except MachineError as error:
             log.info("changes are not watched: %s", error)
             self._close()
+        return []
 
     def _noticed(self, notices: Sequence[Notice], now: float) -> list[Event]:
-        if self._links is None or self._network is None:
-            return []
-        facts = self._facts()
-        keys = {nic.ifindex: nic.key for nic in facts.get("nic", ()) if isinstance(nic, Nic)}
         at_ms = time.time_ns() // 1_000_000
         found = [
             _lost(one.ifname, one.lost, ", all is read again" * (one.ifname in ("link", "address")))
             for one in notices
             if one.what == "resync"
         ]
-        names = {index: self._links.ifname(index) for index in {notice.ifindex for notice in notices}}
-        found += self._links.events(notices, keys)
-
-        def where(ifindex: int) -> tuple[str, str]:
-            ifname = names.get(ifindex) or (self._links.ifname(ifindex) if self._links else "")
-            return keys.get(ifindex, ifname), ifname
-
-        found += self._network.events(notices, where, at_ms)
+        found += self._compared(notices)
         for notice in notices:
             if isinstance(notice.about, Uevent):
                 found += self._hotplug.take(notice.about, at_ms, now)
-        return found + self._changed([one for one in notices if one.what not in _OTHER], keys, at_ms)
+        return found + self._changed([one for one in notices if one.what not in _OTHER], at_ms)
 
-    def _changed(self, notices: Sequence[Notice], keys: Mapping[int, str], at_ms: int) -> list[Event]:
+    def _compared(self, notices: Sequence[Notice]) -> list[Event]:
+        """What became of links, addresses and routes."""
+        links, network = self._links, self._network
+        if links is None or network is None:
+            return []
+        keys = self._keys()
+        names = {index: links.ifname(index) for index in {notice.ifindex for notice in notices}}  # of those now gone
+
+        def where(ifindex: int) -> tuple[str, str]:
+            ifname = links.ifname(ifindex) or names.get(ifindex, "")
+            return keys.get(ifindex, ifname), ifname
+
+        found = links.events(notices, keys)
+        return found + network.events(notices, where, time.time_ns() // 1_000_000)
+
+    def _keys(self) -> dict[int, str]:
+        return {nic.ifindex: nic.key for nic in self._facts().get("nic", ()) if isinstance(nic, Nic)}
+
+    def _changed(self, notices: Sequence[Notice], at_ms: int) -> list[Event]:
         """Settings that somebody changed with ethtool."""
         if not notices:
             return []
+        keys = self._keys()
         mine = ours(self._state)
         facts = {one.ifindex: one for one in self._facts().get("ethtool", ()) if isinstance(one, Ethtool)}
         return [

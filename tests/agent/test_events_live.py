@@ -16,7 +16,7 @@ from agent.config import Config
 from agent.events import pipeline
 from agent.events.sources import Sources, open_monitor
 from agent.events.watching import Watching
-from machine import NotPresentError
+from machine import DeniedError, NotPresentError
 from machine.monitor import GROUPS, Monitor
 from tests.agent.brokers import wait_for
 from tests.agent.space import NIC, WANTED, Space, desired
@@ -253,6 +253,32 @@ def test_what_the_kernel_lost_is_counted_and_links_are_read_again(
     assert int(lost[0].data["count"] or 0) > 0
     added = {event.data["ifname"] for event in found if event.kind == "link.added"}
     assert {f"{end}{at}" for end in "op" for at in range(150)} <= added
+
+
+def test_what_happened_while_nothing_could_be_watched_is_found_out(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.events.sources.AGAIN_S", 0.0)
+
+    def breaks(_: Monitor) -> list[Any]:
+        raise DeniedError("monitor: broken")
+
+    def inside(writer: Any) -> list[Event]:
+        sources = Sources(writer, space.state, GROUPS, dict)
+        assert sources.read()[0] == []
+        with monkeypatch.context() as broken:
+            broken.setattr(Monitor, "read", breaks)
+            (lost,), reread = sources.read()
+        assert (lost.kind, lost.data["source"], reread) == ("events.lost", "every", True)
+        assert sources.fileno() is None
+        space.ip(f"link set {NIC} down")
+        space.ip("addr add 192.0.2.7/24 dev vb")
+        found = sources.read()[0]
+        assert sources.fileno() is not None
+        return found + sources.close()
+
+    kinds = {(event.kind, event.data["ifname"]) for event in space.run(inside)}
+    assert kinds == {("link.down", NIC), ("link.down", "vb"), ("address.added", "vb")}
 
 
 def test_a_group_that_this_kernel_lacks_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
