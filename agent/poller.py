@@ -210,6 +210,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         config = load(options.config)
+        for protocol in sorted({target.protocol for target in config.device}):
+            poll_of(protocol)
         if options.check:
             sys.stdout.write(f"{options.config}: {len(config.device)} devices\n")
             return OK
@@ -217,6 +219,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"rackhand-poller: {error}\n")
         return USAGE
+    except ImportError as error:
+        sys.stderr.write(f"rackhand-poller: {error.name} is not installed here: pip install 'rackhand[poller]'\n")
+        return FAILED
     except OSError as error:
         sys.stderr.write(f"rackhand-poller: {error}\n")
         return STATE

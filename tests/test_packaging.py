@@ -34,6 +34,7 @@ def test_the_wheel_holds_every_module_and_the_migrations(wheel: Path, root: Path
     lab = ("kmod/*.c", "kmod/*.h", "kmod/Kbuild", "image_files/**/*", "recordings/*", "acpi/*.asl")
     files = [path for pattern in lab for path in (root / "hardware_lab").glob(pattern) if path.is_file()]
     ours |= {str(path.relative_to(root)) for path in files} | {"hardware_lab/server.txt"}
+    ours |= {str(path.relative_to(root)) for path in (root / "pollers" / "profiles").glob("*.toml")}
     assert ours - inside == set()
     assert {name for name in inside if name.startswith(("tests/", "bench/", "ansible/"))} == set()
     assert {f"{name}/py.typed" for name in PACKAGES} <= inside
