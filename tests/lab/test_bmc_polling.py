@@ -1,0 +1,401 @@
+"""BMCs polled over IPMI: the simulator alone, what goes wrong with it, and a server's own in the lab."""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import pytest
+
+from hardware_lab import bmc_records as records
+from hardware_lab.bmc import Bmc as Simulated
+from hardware_lab.bmc import prepare
+from hardware_lab.machine import Machine, Server
+from pollers import ipmi, ipmi_console
+from pollers.bmc import SICK_AFTER
+from pollers.bmc_sensor import LIMITS
+from pollers.target import DeviceError, Polled, Secret, Target
+from tests.lab.conftest import Bench, wait_for
+from wire.facts import Bmc, BmcSensor, Fru
+from wire.report import Severity
+
+pytestmark = pytest.mark.lab
+T = TypeVar("T")
+SHORT_S = 4.0
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Simulated]:
+    """A running BMC without a server."""
+    made = prepare(Server("srv", 6, Machine()), tmp_path)
+    made.start()
+    yield made
+    made.stop()
+
+
+def target(bmc: Simulated, port: int = 0, deadline_s: float = 30.0) -> Target:
+    return Target(name="b", protocol="ipmi", address="127.0.0.1", port=port or bmc.ports.lan, deadline_s=deadline_s)
+
+
+def secret(bmc: Simulated) -> Secret:
+    return Secret(username="admin", password=bmc.password)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """In an event loop, with the worker ended afterwards."""
+
+    async def whole() -> T:
+        try:
+            return await work
+        finally:
+            ipmi.BMCS.close()
+
+    return asyncio.run(whole())
+
+
+def bmc_fact(polled: Polled) -> Bmc:
+    (fact,) = (fact for fact in polled.facts if isinstance(fact, Bmc))
+    return fact
+
+
+class Relay:
+    """UDP between one client and the BMC; it goes deaf after so many datagrams of the client."""
+
+    def __init__(self, port: int, deaf_after: int = 1 << 30) -> None:
+        self.deaf_after = deaf_after
+        self.passed = 0
+        self._bmc = port
+        self._socket = socket.socket(type=socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = int(self._socket.getsockname()[1])
+        self._thread = threading.Thread(target=self._pass_on, daemon=True)
+        self._thread.start()
+
+    def _pass_on(self) -> None:
+        sides: dict[tuple[str, int], socket.socket] = {}
+        while True:
+            try:
+                data, client = self._socket.recvfrom(4096)
+            except OSError:
+                return
+            self.passed += 1
+            if self.passed > self.deaf_after or not data:
+                continue
+            if client not in sides:
+                sides[client] = socket.socket(type=socket.SOCK_DGRAM)
+                sides[client].settimeout(2)
+            with contextlib.suppress(TimeoutError):
+                sides[client].sendto(data, ("127.0.0.1", self._bmc))
+                self._socket.sendto(sides[client].recv(4096), client)
+
+    def close(self) -> None:
+        """The thread ends with its next datagram."""
+        self._socket.sendto(b"", ("127.0.0.1", self.port))
+        self._socket.close()
+
+
+@pytest.fixture
+def relay(alone: Simulated) -> Iterator[Relay]:
+    made = Relay(alone.ports.lan)
+    yield made
+    made.close()
+
+
+# -- what it says ------------------------------------------------------------------------------------------------------
+
+
+def test_a_poll_gives_what_was_declared(alone: Simulated) -> None:
+    polled = run(ipmi.poll(target(alone), secret(alone)))
+    fact = bmc_fact(polled)
+    assert (fact.system_uuid, fact.mac) == (alone.server.uuid, "52:54:00:1b:06:00")
+    assert (fact.system_serial, fact.power, fact.intrusion) == (alone.server.serial, "off", False)
+    sensors = {fact.name: fact for fact in polled.facts if isinstance(fact, BmcSensor)}
+    values = {sample.key: sample.value for sample in polled.samples}
+    declared = records.sensors(alone.server)
+    assert set(sensors) == {sensor.name for sensor in declared.values()}
+    for sensor in declared.values():
+        found = sensors[sensor.name]
+        assert found.status == "ok"
+        if isinstance(sensor, records.Discrete):
+            assert len(found.states) == len(sensor.on)
+            continue
+        assert values[found.key] == pytest.approx(sensor.value)
+        names = (*LIMITS[:3][: len(sensor.low)], *LIMITS[3:][: len(sensor.high)])
+        limits = dict(zip(names, (*sensor.low, *sensor.high), strict=True))
+        assert {name: getattr(found, name) for name in LIMITS if getattr(found, name) is not None} == pytest.approx(
+            limits
+        )
+    frus = {fact.name: fact for fact in polled.facts if isinstance(fact, Fru)}
+    assert set(frus) == {fru.name for fru in records.frus(alone.server)}
+    assert frus["Builtin FRU"].board_manufacturer == alone.server.machine.board.vendor
+    assert frus["PSU2 FRU"].product_serial == "PSU000062"
+
+
+def test_entries_of_before_are_not_told_new_ones_once_and_a_cleared_log_is(alone: Simulated) -> None:
+    def entries() -> int:
+        return alone.run("sel", "elist").count("|") // 5
+
+    async def texts() -> list[str]:
+        return [event.text for event in (await ipmi.poll(target(alone), secret(alone))).events]
+
+    async def story() -> list[list[str]]:
+        told = [await texts()]
+        alone.set("CPU0 Temp", 95)
+        wait_for(lambda: entries() == 3, "two more entries")
+        told += [await texts(), await texts()]
+        alone.run("sel", "clear")
+        wait_for(lambda: entries() == 0, "an empty log")
+        alone.set("PSU1 Status", {0, 3})
+        wait_for(lambda: entries() == 1, "one more")
+        events = (await ipmi.poll(target(alone), secret(alone))).events
+        return [*told, [event.kind for event in events]]
+
+    alone.set("Drive 0", {0, 1})
+    wait_for(lambda: entries() == 1, "an entry of before")
+    first, second, third, fourth = run(story())
+    assert first == third == []
+    assert second == [
+        "CPU0 Temp: Upper non-critical at 95 °C, threshold 80 °C",
+        "CPU0 Temp: Upper critical at 95 °C, threshold 90 °C",
+        "CPU0 Temp is critical",
+    ]
+    assert fourth == ["sel.cleared", "sel.entry", "sensor.alarm"]
+
+
+def test_a_lost_sensor_has_no_sample(alone: Simulated) -> None:
+    def absent() -> bool:
+        polled = run(ipmi.poll(target(alone), secret(alone)))
+        fan = next(fact for fact in polled.facts if isinstance(fact, BmcSensor) and fact.name == "FAN2")
+        return fan.status == "absent" and fan.key not in {sample.key for sample in polled.samples}
+
+    alone.lose("FAN2")
+    wait_for(absent, "FAN2 to be gone")
+
+
+def test_boot_device_and_led_reach_the_bmc_and_its_log_is_read_whole(alone: Simulated) -> None:
+    async def story() -> list[str]:
+        told = [("bootdev", "pxe once"), ("identify", "on"), ("power", "status")]
+        return [(await ipmi.command(target(alone), secret(alone), verb, word)).text for verb, word in told]
+
+    assert run(story()) == ["pxe", "on", "off"]
+    assert "Force PXE" in alone.run("chassis", "bootparam", "get", "5")
+    alone.set("Chassis Intru", {0})
+    log = wait_for(lambda: run(ipmi.command(target(alone), secret(alone), "sel")).events, "the entry")
+    assert [(event.text, event.severity) for event in log] == [("Chassis Intru: Chassis intrusion", Severity.CRITICAL)]
+    assert all(event.at_ms for event in log)
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "said"),
+    [
+        ("admin", "sesame-sesame", "^cannot log in: Incorrect password provided$"),
+        ("nobody", "sesame-sesame", "^cannot log in: Unauthorized name"),
+        ("", "sesame-sesame", "^IPMI takes a user name of 1 to 16 bytes"),
+        ("admin", "much-longer-than-twenty-bytes", "^IPMI takes"),
+    ],
+)
+def test_wrong_credentials_are_one_line_without_them(alone: Simulated, user: str, password: str, said: str) -> None:
+    with pytest.raises(DeviceError, match=said) as caught:
+        run(ipmi.poll(target(alone), Secret(username=user, password=password)))
+    assert password not in str(caught.value)
+
+
+def test_nobody_there_is_one_line(alone: Simulated) -> None:
+    with pytest.raises(DeviceError, match=r"^127\.0\.0\.1 port \d+: no IPMI there: Connection refused$"):
+        run(ipmi.poll(target(alone, alone.ports.console), secret(alone)))
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        with pytest.raises(DeviceError, match=r"^127\.0\.0\.1 port \d+: no answer$"):
+            run(ipmi.poll(target(alone, silent.getsockname()[1], SHORT_S), secret(alone)))
+
+
+def test_one_that_hangs_falls_sick_is_left_alone_and_recovers(alone: Simulated) -> None:
+    async def story() -> list[str]:
+        await ipmi.poll(target(alone), secret(alone))
+        alone.hang()
+        told: list[str] = []
+        for _ in range(SICK_AFTER + 1):
+            try:
+                polled = await ipmi.poll(target(alone, deadline_s=SHORT_S), secret(alone))
+                assert bmc_fact(polled).sick
+                assert len(polled.facts) > 20  # what was known stands there
+                told += [event.kind for event in polled.events]
+            except DeviceError as error:
+                told.append(str(error).partition(":")[0])
+        alone.revive()
+        for memory in ipmi.BMCS.memories.values():
+            memory.rests_until = 0
+        polled = await ipmi.poll(target(alone), secret(alone))
+        assert not bmc_fact(polled).sick
+        return [*told, *(event.kind for event in polled.events)]
+
+    port = f"127.0.0.1 port {alone.ports.lan}"
+    assert run(story()) == [port, port, "bmc.sick", "sick", "bmc.recovered"]
+
+
+def children() -> list[psutil.Process]:
+    worker = ipmi.BMCS.workers.pid
+    return psutil.Process(worker).children(recursive=True) if worker else []
+
+
+async def until(done: Callable[[], Any]) -> None:
+    while not done():
+        await asyncio.sleep(0.02)
+
+
+def test_one_that_stops_in_the_middle_is_ended_and_nothing_is_left(alone: Simulated, relay: Relay) -> None:
+    async def story() -> None:
+        relay.deaf_after = 30
+        with pytest.raises(DeviceError, match=f"^(no answer within {SHORT_S:g} s|stopped answering)"):
+            await ipmi.poll(target(alone, relay.port, SHORT_S), secret(alone))
+        assert children() == []
+        relay.deaf_after = 1 << 30
+        assert bmc_fact(await ipmi.poll(target(alone, relay.port), secret(alone))).power == "off"
+
+    run(story())
+
+
+def test_a_poll_that_nobody_waits_for_any_more_is_ended(alone: Simulated, relay: Relay) -> None:
+    async def story() -> None:
+        relay.deaf_after = 30
+        job = asyncio.create_task(ipmi.command(target(alone, relay.port, 300), secret(alone), "sel"))
+        await until(lambda: relay.passed > 30)
+        (child,) = children()
+        words = [*child.cmdline(), *(f"{name}={value}" for name, value in child.environ().items())]
+        assert not any(alone.password in word for word in words)
+        job.cancel()
+        await until(lambda: children() == [])
+        with pytest.raises(asyncio.CancelledError):
+            await job
+
+    run(story())
+
+
+def test_one_that_hangs_delays_no_other(alone: Simulated, relay: Relay, tmp_path: Path) -> None:
+    async def story() -> None:
+        relay.deaf_after = 30
+        stuck = asyncio.create_task(ipmi.poll(target(alone, relay.port, 60), secret(alone)))
+        await until(lambda: relay.passed > 30)
+        twice = await asyncio.gather(*(ipmi.poll(target(other), secret(other)) for _ in range(2)))
+        assert twice[0] is twice[1]
+        assert not stuck.done()
+        stuck.cancel()
+
+    other = prepare(Server("other", 8, Machine()), tmp_path / "other")
+    other.start()
+    try:
+        run(story())
+    finally:
+        other.stop()
+
+
+# -- as a server's -----------------------------------------------------------------------------------------------------
+
+COLLECT = """
+import json, msgspec
+from collectors import bmc
+from collectors.run import run
+from machine.live import Live
+result = run(bmc, Live(), 0)
+facts = [json.loads(msgspec.json.encode(fact)) for fact in result.facts]
+print(json.dumps([result.status, result.reason, facts, [[one.metric, one.value] for one in result.samples]]))
+"""
+
+
+@pytest.fixture
+def bench(server: Bench) -> Iterator[Bench]:
+    """A server whose BMC answers inside; it is as new again after the test."""
+    wait_for(lambda: server.guest.attempt("ipmitool mc info").returncode == 0, "the BMC inside")
+    yield server
+    server.bmc.renew()
+
+
+def inside(bench: Bench) -> tuple[str, str, list[dict[str, Any]], dict[str, float]]:
+    status, reason, facts, samples = json.loads(bench.python(COLLECT))
+    return status, reason, facts, dict(samples)
+
+
+def test_the_server_and_the_network_tell_the_same_of_one_bmc(bench: Bench) -> None:
+    status, reason, (own,), samples = inside(bench)
+    assert (status, reason) == ("ok", "")
+    polled = run(ipmi.poll(target(bench.bmc), secret(bench.bmc)))
+    fact = bmc_fact(polled)
+    for name in ("guid", "version", "ipmi_version", "manufacturer_id", "product_id", "mac", "power", "system_uuid"):
+        assert own[name] == getattr(fact, name), name
+    assert own["address"] == f"192.0.2.{bench.vm.server.number}"
+    assert (own["address_source"], own["netmask"], own["gateway"]) == ("static", "255.255.255.0", "192.0.2.254")
+    assert samples["bmc.sel_entries"] == next(s.value for s in polled.samples if s.metric == "ipmi.sel_entries")
+    bench.bmc.set("CPU1 Temp", 93)
+    wait_for(lambda: inside(bench)[3]["bmc.sel_entries"] == samples["bmc.sel_entries"] + 2, "two entries, inside")
+
+
+def test_a_hung_bmc_is_a_failure_inside_and_comes_back(bench: Bench) -> None:
+    bench.bmc.hang()
+    status, reason, facts, _ = inside(bench)
+    assert (status, facts) == ("failed", [])
+    assert "BMC" in reason
+    bench.bmc.revive()
+    wait_for(lambda: inside(bench)[0] == "ok", "the BMC inside again")
+
+
+def test_power_by_the_command_line_is_real_and_audited(loop: Bench, tmp_path: Path) -> None:
+    bmc, vm = loop.bmc, loop.vm
+    secrets = tmp_path / "secrets.toml"
+    secrets.touch(mode=0o600)
+    secrets.write_text(f'[bmc]\nusername = "admin"\npassword = "{bmc.password}"\n')
+    way = ["bmc", "--address", "127.0.0.1", "--port", str(bmc.ports.lan), "--secrets", str(secrets), vm.server.name]
+    first = loop.guest.read("/proc/sys/kernel/random/boot_id")
+    assert loop.lab.ask(*way, "power", "status")[0]["power"] == "on"
+    assert loop.lab.ask(*way, "power", "off", "--yes")[0]["power"] == "off"
+    wait_for(lambda: not vm.on, "the server without power")
+    loop.guest.hang_up()
+    assert loop.lab.ask(*way, "power", "on", "--yes")[0]["power"] == "on"
+    vm.wait_ready()
+    assert loop.guest.read("/proc/sys/kernel/random/boot_id") != first
+    audited = [event["text"] for event in loop.lab.ask("events", "-n", "1000") if event["kind"] == "bmc.command"]
+    assert [text.partition(": ")[2] for text in audited] == [
+        f"power {word}: {outcome}" for word in ("off", "on") for outcome in ("asked", "done")
+    ]
+
+
+def test_the_console_passes_both_ways(bench: Bench) -> None:
+    keys, screen = os.pipe(), os.pipe()
+    heard = bytearray()
+    watched = threading.Thread(target=lambda: _drain(screen[0], heard), daemon=True)
+    watched.start()
+    talk = threading.Thread(
+        target=ipmi_console.run, args=(target(bench.bmc), secret(bench.bmc), keys[0], screen[1]), kwargs={"force": True}
+    )
+    bench.guest.run("systemctl stop serial-getty@ttyS1; stty -F /dev/ttyS1 raw -echo 115200")
+    bench.guest.run("setsid sh -c 'head -n 1 /dev/ttyS1 > /tmp/typed' >/dev/null 2>&1 </dev/null &")
+    talk.start()
+
+    def spoken() -> bool:
+        bench.guest.run("echo the-guest-speaks > /dev/ttyS1")
+        return b"the-guest-speaks" in heard
+
+    wait_for(spoken, "the guest's words on the screen")
+    os.write(keys[1], b"typed-here\n")
+    wait_for(lambda: b"typed-here" in bench.guest.attempt("cat /tmp/typed").stdout, "the keys in the guest")
+    os.write(keys[1], b"~.")
+    talk.join(60)
+    assert not talk.is_alive()
+    os.close(screen[1])
+    watched.join(10)
+    for handle in (*keys, screen[0]):
+        os.close(handle)
+
+
+def _drain(handle: int, into: bytearray) -> None:
+    with contextlib.suppress(OSError):
+        while said := os.read(handle, 4096):
+            into += said
