@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collectors import nvmelog, smart, smartjson
 from collectors.run import Result, run
@@ -412,3 +414,101 @@ def test_a_drive_that_is_not_up_is_left_alone(server: Server, file: str, content
 def test_a_disk_without_smart_is_left_out(server: Server) -> None:
     server.answers["/dev/sda"] = json.dumps({"smart_support": {"available": False}, "temperature": {"current": 0}})
     assert set(healths(run(smart, server, 1))) == {"nvme0"}
+
+
+NAMES = [
+    *(
+        "smart_status",
+        "passed",
+        "temperature",
+        "current",
+        "drive_trip",
+        "power_on_time",
+        "hours",
+        "smartctl",
+        "messages",
+    ),
+    *(
+        "exit_status",
+        "string",
+        "smart_support",
+        "available",
+        "ata_smart_attributes",
+        "table",
+        "id",
+        "name",
+        "raw",
+        "value",
+    ),
+    *(
+        "nvme_smart_health_information_log",
+        "critical_warning",
+        "temperature_sensors",
+        "percentage_used",
+        "media_errors",
+    ),
+    *(
+        "available_spare",
+        "scsi_grown_defect_list",
+        "scsi_error_counter_log",
+        "read",
+        "total_uncorrected_errors",
+        "devices",
+    ),
+    *(
+        "ata_smart_data",
+        "self_test",
+        "status",
+        "rotation_rate",
+        "model_name",
+        "serial_number",
+        "endurance_used",
+        "type",
+    ),
+]
+WORDS = st.sampled_from(["Reallocated_Sector_Ct", "SSD_Life_Left", "26 (Min/Max 13/41)", "/dev/bus/0", "megaraid,1"])
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | WORDS
+    | st.text(max_size=20)
+    | st.sampled_from([5, 197, 216])
+)
+ANYTHING = st.recursive(
+    VALUES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=8),
+    max_leaves=40,
+)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), ANYTHING))
+def test_whatever_the_json_is_there_is_a_verdict_or_one_line(said: dict[str, Any]) -> None:
+    text = json.dumps(said)
+    try:
+        reading = smartjson.parse_smartctl(text)
+    except MachineError as refusal:
+        assert "\n" not in str(refusal)
+        return
+    smart.judge(reading)
+    assert reading.health.verdict in ("ok", "warning", "failing", "asleep", "unknown")
+    assert -40 <= reading.numbers.get("temperature_celsius", 20) <= 150
+    assert {f"smart.{name}" for name in reading.numbers} <= set(smart.METRICS)
+    assert reading.health.model.isprintable()
+    assert smartjson.parse_scan(text) == [] or "devices" in said
+
+
+@given(st.binary(max_size=600) | st.binary(min_size=512, max_size=512))
+def test_whatever_the_bytes_are_there_is_a_health_log_or_one_error(raw: bytes) -> None:
+    nvmelog.parse_errors(raw)
+    nvmelog.parse_self_tests(raw)
+    try:
+        health = nvmelog.parse_health(raw)
+    except MachineError as refusal:
+        assert "health log of" in str(refusal)
+        return
+    assert health.temperature_c is None or -55 <= health.temperature_c <= 150
+    assert all(-55 <= celsius <= 150 for celsius in health.sensors_c.values())
+    assert health.spare_percent is None or 0 <= health.spare_percent <= 100
+    assert nvmelog.parse_identity(raw).serial.isprintable()
