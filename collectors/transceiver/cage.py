@@ -91,8 +91,8 @@ def _whole(port: Port, cage: Cage, read: reads.Reader) -> Iterator[Optics | Samp
         return
     module = decode(image)
     if not all(module.checksum.values()):
-        again = reads.read_image(read)
-        module, image = decode(again), again
+        image = reads.read_again(image, read, module.family)
+        module = decode(image)
     trusted = readings.believed(module)
     fact = facts.optics(module, port.key, port.link.ifname, trusted)
     held = Held(module, trusted, fact, reads.name_in(image, module.family), reads.monitor_reads(module), module)
@@ -118,9 +118,11 @@ def _said(port: Port, cage: Cage, held: Held, now: Module) -> Iterator[Optics | 
     )
     cage.before, cage.lost = "held", None
     yield fact
-    if not readings.live(now) and now.dom:
+    waiting = readings.live(now)
+    if not waiting:
         yield from samples(port.key, now, held.trusted)
-    yield from _edges(port, cage, fact)
+    if waiting in ("", facts.FAULT):  # of a module that is not ready nobody knows
+        yield from _edges(port, cage, fact)
 
 
 def samples(key: str, module: Module, trusted: Believed) -> Iterator[Sample]:
@@ -144,7 +146,7 @@ def _edges(port: Port, cage: Cage, fact: Optics) -> Iterator[Event]:
     if before is None:
         return
     for lane, flag in sorted(flags - before):
-        alarm = flag.endswith("alarm") or flag == "tx_fault"
+        alarm = flag.endswith(("alarm", "fault"))
         severity = Severity.CRITICAL if alarm else Severity.WARNING
         yield _event(port, "optics.alarm" if alarm else "optics.warning", severity, flag, fact, lane=lane)
     for lane, flag in sorted(before - flags):

@@ -63,12 +63,13 @@ def _state(module: Module, lower: bytes) -> None:
     module.rev = f"{lower[1] >> 4}.{lower[1] & 15}"
     module.flat = bool(lower[2] & 0x80)
     module.module_state, module.interrupt_deasserted = lower[3] >> 1 & 7, bool(lower[3] & 1)
+    module.fault_cause = lower[41] if len(lower) > 41 else None
     module.flags = {**alarm_flags(lower)}
 
 
 def _lower(module: Module, lower: bytes) -> None:
     module.low_pwr_allow_hw, module.low_pwr_req_sw = bool(lower[26] & 0x40), bool(lower[26] & 0x10)
-    module.fw_active, module.fault_cause, module.media_type = f"{lower[39]}.{lower[40]}", lower[41], lower[85]
+    module.fw_active, module.media_type = f"{lower[39]}.{lower[40]}", lower[85]
     module.apps = _apps(lower, 86, _APPS)
 
 

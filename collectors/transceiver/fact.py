@@ -20,12 +20,13 @@ _QSFP_ATTENUATION = {"g2_5": "2.5 GHz", "g5": "5 GHz", "g7": "7 GHz", "g12_9": "
 _CMIS_ATTENUATION = ("5 GHz", "7 GHz", "12.9 GHz", "25.8 GHz", "53.1 GHz")
 _RJ45 = 0x22
 UNKNOWN = "unknown module"
+FAULT = words.MODULE_STATES[words.FAULT]
 
 
 def optics(module: Module, key: str, ifname: str, trusted: Believed) -> Optics:
     """The whole fact; states and flags as they were when the module was read."""
     fact = Optics(key=key, ifname=ifname, standard=module.family, dropped=[text[:200] for text in module.dropped[:16]])
-    if module.id is None or not module.family:
+    if not module.family:
         fact.state, fact.identifier = UNKNOWN, module.id.identifier if module.id else None
         fact.form = words.word(words.FORMS, fact.identifier)
         return fact
@@ -44,7 +45,7 @@ def optics(module: Module, key: str, ifname: str, trusted: Believed) -> Optics:
     fact.diagnostics = diagnostics(module, trusted)
     fact.monitors = sorted({**readings.COMMON, **readings.LANE}[name] for name in trusted.monitors)
     fact.thresholds = readings.limits(module, trusted)
-    fact.reason = trusted.doubt
+    fact.reason = trusted.doubt if module.id else "no identity"
     return with_state(fact, module, trusted)
 
 
@@ -129,9 +130,11 @@ def diagnostics(module: Module, trusted: Believed) -> str:
 def with_state(fact: Optics, module: Module, trusted: Believed) -> Optics:
     """The fact with the states and flags of a later poll; the same object when they are the same."""
     waiting = readings.live(module)
-    lanes = lane_states(module, trusted, fact) if waiting in ("", "fault") else []
+    lanes = lane_states(module, trusted, fact) if waiting in ("", FAULT) else []
     flags = readings.module_flags(module, fact.thresholds) if not waiting else []
-    state = waiting or ("unreadable" if not module.family else "ok")
+    if waiting == FAULT:
+        flags = ["module fault"]
+    state = waiting or "ok"
     module_state = words.word(words.MODULE_STATES, module.module_state)
     cause = module.fault_cause if module.module_state == words.FAULT else None
     if (state, lanes, flags, module_state) == (fact.state, fact.lanes, fact.flags, fact.module_state):

@@ -46,6 +46,7 @@ class Rack:
         self.up: set[str] = set(cages)
         self.asked: list[tuple[str, int, int, int, int, int]] = []  # name, address, bank, page, offset, length
         self.fails: dict[tuple[str, int], int] = {}  # name and page -> errno
+        self.later: dict[tuple[str, int], tuple[int, Image]] = {}  # name and page -> after so many reads another module
         self.names_of = dict(enumerate(self.cages, 1))
         for name in self.cages:
             device = root / "sys/devices/pci0000:00" / f"0000:00:{len(name):02x}.0" / name
@@ -83,7 +84,10 @@ class Rack:
         error = self.fails.get((name, place[2]))
         if error:
             raise failure(error, "ethtool request 31")
-        block = self.block(image.blocks, place)
+        left, other = self.later.get((name, place[2]), (0, image))
+        if left:
+            self.later[name, place[2]] = (left - 1, other)
+        block = self.block((image if left else other).blocks, place)
         return block[offset : offset + length].ljust(length, b"\0")
 
     def block(self, blocks: Blocks, place: Place) -> bytes:

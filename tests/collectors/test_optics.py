@@ -77,7 +77,7 @@ def test_a_module_is_read_whole_and_then_its_monitors_alone(form: str, tmp_path:
     rack.asked.clear()
     again, polled, events = collect(rack)
     assert (again, polled, events) == ([fact], samples, [])
-    most = {"sfp": 24, "qsfp28": 64, "qsfp-dd": 32 + 88}[form]
+    most = {"sfp": 24, "qsfp28": 64, "qsfp-dd": 48 + 88}[form]
     assert sum(run[-1] for run in rack.asked) == most, "monitors and flags alone"
 
 
@@ -202,8 +202,21 @@ def test_a_wrong_sum_is_read_again_and_then_said(tmp_path: Path) -> None:
     (fact,), samples, _ = collect(rack)
     assert fact.checksums == {"cc_base": False, "cc_ext": True, "cc_dmi": True}
     assert samples["temperature_celsius", KEY] == 38.0, "nothing else is doubted"
-    whole = [run for run in rack.asked if run[-1] == 128]
-    assert len(whole) == 4, "A0h and A2h, twice"
+    asked = [run[1:] for run in rack.asked][1:]
+    assert asked == [
+        (A0, 0, LOWER, 0, 128),
+        (A2, 0, LOWER, 0, 128),
+        (A0, 0, LOWER, 0, 128),
+        (A2, 0, LOWER, 0, 96),
+    ], "no flag is read twice"
+
+
+def test_a_race_on_the_bus_is_over_when_it_is_read_again(tmp_path: Path) -> None:
+    good = built(form="qsfp28")
+    rack = Rack(tmp_path, {"eth0": changed(good, A0, 0, 20, b"XY")})
+    rack.later["eth0", 0] = (2, good)
+    (fact,), _, _ = collect(rack)
+    assert (all(fact.checksums.values()), fact.vendor) == (True, "LABOPTIC")
 
 
 def test_an_erased_module_is_not_ready_and_is_read_whole_when_it_is(tmp_path: Path) -> None:
@@ -246,6 +259,25 @@ def test_the_lane_states_of_cmis(tmp_path: Path) -> None:
     rack.cages["eth0"] = changed(there, A0, 0x11, 0, b"\x14")
     (fact,), _, _ = collect(rack)
     assert [lane.data_path for lane in fact.lanes[:3]] == ["activated", "deactivated", "activated"]
+
+
+def test_a_module_fault_is_an_alarm_with_its_cause(tmp_path: Path) -> None:
+    there = built(form="qsfp-dd")
+    rack = Rack(tmp_path, {"eth0": there})
+    collect(rack)
+    rack.cages["eth0"] = changed(changed(there, A0, LOWER, 3, b"\x0a"), A0, LOWER, 41, b"\x02")
+    (fact,), samples, events = collect(rack)
+    assert (fact.state, fact.flags, fact.fault_cause, samples) == ("fault", ["module fault"], 2, {})
+    assert [(event.kind, event.text) for event in events] == [("optics.alarm", "eth0: module fault")]
+
+
+def test_a_page_of_names_that_is_unreadable_leaves_the_monitors(tmp_path: Path) -> None:
+    there = built(form="qsfp28")
+    rack = Rack(tmp_path, {"eth0": there})
+    rack.fails["eth0", 0] = EIO
+    (fact,), samples, _ = collect(rack)
+    assert (fact.standard, fact.state, fact.reason, fact.vendor) == ("sff8636", "ok", "no identity", "")
+    assert samples["temperature_celsius", KEY] == 38.0
 
 
 SENTINELS = [(0x0000, "rx_power_mw", 0.0), (0x0001, "rx_power_mw", None), (0xFFFF, "rx_power_mw", None)]
