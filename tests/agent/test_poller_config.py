@@ -62,9 +62,10 @@ def test_secrets_that_others_may_read_are_refused(tmp_path: Path, mode: int) -> 
         poller_config.load(write(tmp_path, DEVICE, mode=mode))
 
 
-@pytest.mark.parametrize(
-    "secrets", ["hush-hush", "[rack]\nhush-hush = 1", '[rack]\ncommunity = ["hush-hush"]', "rack = 'hush-hush'"]
-)
+NONSENSE = ["hush-hush", "[rack]\nhush-hush = 1", '[rack]\ncommunity = ["hush-hush"]', "rack = 'hush-hush'"]
+
+
+@pytest.mark.parametrize("secrets", NONSENSE)
 def test_secrets_that_make_no_sense_are_not_repeated(tmp_path: Path, secrets: str) -> None:
     with pytest.raises(ConfigError) as raised:
         poller_config.load(write(tmp_path, DEVICE, secrets))

@@ -124,8 +124,10 @@ def test_whatever_lldp_mib_says_is_harmless(columns: Columns, interfaces: Column
 
 @pytest.mark.parametrize(
     ("value", "wanted"),
-    [(7, 7.0), (b"0.375000", 0.375), (b" 42\0", 42.0), ("1e3", 1000.0), (b"nan", None), (b"", None), (None, None)]
-    + [(float("inf"), None), (b"0x10", None), (b"12 V", None)],
+    [
+        *((7, 7.0), (b"0.375000", 0.375), (b" 42\0", 42.0), ("1e3", 1000.0)),
+        *((b"nan", None), (b"", None), (None, None), (float("inf"), None), (b"0x10", None), (b"12 V", None)),
+    ],
 )
 def test_numbers(value: object, wanted: float | None) -> None:
     assert number(value) == wanted  # type: ignore[arg-type]
