@@ -4,12 +4,12 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from machine import Reply, eeprom, ethtool, nla
+from machine import MachineError, Reply, eeprom, ethtool, nla
 from machine.tape import Call
 
 _GENL = ("genl", ethtool.FAMILY, str(eeprom.GET))
 _READ = struct.pack("=I", 0x43)  # ETHTOOL_GMODULEEEPROM
-_HEADER = 16
+_HEADER, _DATA = 16, 7  # bytes before the ioctl's data; the attribute of netlink's
 
 
 class _Where(NamedTuple):
@@ -34,16 +34,18 @@ def is_read(call: Call) -> bool:
 
 
 def replies(call: Call, body: list[Reply], word: Callable[[str], str]) -> list[Reply]:
-    """Netlink's answers; what does not parse is left out."""
-    asked = nla.table(bytes.fromhex(call[-1])) if call[-1] != "-" else {}
-    offset, page, address = (nla.number(asked.get(kind, b"")) for kind in (2, 4, 6))
+    """Netlink's answers; one that does not parse is left out."""
     found: list[Reply] = []
     for reply in body:
-        parts = nla.items(reply.payload)
-        shown = [
-            nla.attr(kind, _block(value, offset, page, address, word) if kind == 7 else value) for kind, value in parts
-        ]
-        found.append(Reply(reply.kind, b"".join(shown)))
+        try:
+            asked, parts = nla.table(bytes.fromhex(call[-1])), nla.items(reply.payload)
+        except (MachineError, ValueError):
+            continue
+        offset, page, address = (nla.number(asked.get(kind, b"")) for kind in (2, 4, 6))
+        shown = (
+            (kind, _block(value, offset, page, address, word) if kind == _DATA else value) for kind, value in parts
+        )
+        found.append(Reply(reply.kind, b"".join(nla.attr(kind, value) for kind, value in shown)))
     return found
 
 

@@ -16,7 +16,7 @@ _CHANNELS, _FREQUENCIES, _TARGETS = struct.Struct(">8h"), struct.Struct(">8I"), 
 # Offsets in page 11h, whose byte 0 is byte 128 of the standard: a bit per lane.
 LANE_FLAGS = {"tx_fault": 7, "tx_los": 8, "tx_lol": 9, "tx_eq_fail": 10, "rx_los": 19, "rx_lol": 20}
 ALARMS = {"tx_power": 11, "tx_bias": 15, "rx_power": 21}  # four bytes each: high alarm, low alarm, high, low warning
-_NO_LOSS = [dict.fromkeys(LANE_FLAGS, False)] * LANES  # what nearly every poll says, made once
+_NO_LOSS: list[dict[str, bool]] = [dict.fromkeys(LANE_FLAGS, False)] * LANES  # what nearly every poll says, made once
 _NO_ALARM = [flags(0)] * LANES
 
 

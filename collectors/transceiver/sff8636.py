@@ -15,7 +15,7 @@ CABLE_CONNECTOR = 0x23  # no separable connector: an active optical cable
 _LOWER = struct.Struct(">h2xH")
 _LANES = struct.Struct(">12H")
 # What nearly every poll says, made once.
-_NO_LOSS = [dict.fromkeys(("tx_los", "rx_los", "tx_fault", "tx_lol", "rx_lol"), False)] * LANES
+_NO_LOSS: list[dict[str, bool]] = [dict.fromkeys(("tx_los", "rx_los", "tx_fault", "tx_lol", "rx_lol"), False)] * LANES
 _NO_ALARM = [flags(0)] * LANES
 
 

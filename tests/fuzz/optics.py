@@ -6,7 +6,7 @@ With `-max_len=4096 -len_control=0` it begins with whole modules; a folder of du
 import sys
 from pathlib import Path
 
-import atheris
+import atheris  # type: ignore[import-untyped]
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

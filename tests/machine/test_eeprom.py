@@ -3,11 +3,24 @@
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hardware_lab import eeprom as lab
 from hardware_lab.eeprom import Optic
-from machine import MachineError, NotPresentError, Reply, UnsupportedError, eeprom, ethtool, failure, nla
+from machine import (
+    MachineError,
+    NotPresentError,
+    Reply,
+    UnsupportedError,
+    eeprom,
+    eeprom_public,
+    ethtool,
+    failure,
+    nla,
+)
 from machine.capture import Captured, Recording
+from machine.disguise import Disguise
 from machine.eeprom import A0, A2, LOWER, Flat, Read, place
 
 SERIAL = "SN4711XYZ0815ABC"
@@ -112,3 +125,35 @@ def test_a_redacted_capture_has_another_serial_number_and_right_sums(form: lab.F
     assert lab.with_sums(shown).a0[0] == shown.a0[0]
     assert lab.with_sums(shown).a0[1] == shown.a0[1]
     assert b"LABOPTIC" in read(runs[0]) + read(runs[1])
+
+
+RUNS = st.builds(
+    Read,
+    st.sampled_from([A0, A2, 0]),
+    st.just(0),
+    st.sampled_from([LOWER, 0, 3]),
+    st.integers(0, 127),
+    st.integers(1, 128),
+)
+
+
+@given(st.binary(max_size=200), RUNS)
+def test_whatever_a_module_answered_keeps_its_length(data: bytes, run: Read) -> None:
+    seen: list[tuple[str, ...]] = []
+    word = Disguise(b"salt").word
+
+    class Asked:
+        def genl(self, family: str, command: int, payload: bytes) -> list[Reply]:
+            seen.append(("genl", family, str(command), "get", payload.hex()))
+            return []
+
+    with pytest.raises(MachineError):
+        eeprom.read(Asked(), 7, run)  # type: ignore[arg-type]
+    (shown,) = eeprom_public.replies(seen[0], [Reply(32, ethtool.header(7) + nla.attr(7, data))], word)
+    assert len(nla.table(shown.payload)[7]) == len(data)
+    assert eeprom_public.replies(seen[0], [Reply(32, b"\xff" * 4 + data)], word) in (
+        [],
+        [Reply(32, b"\xff" * 4 + data)],
+    )
+    request = struct.pack("=IIII", 0x43, 0, 128 * run.page + 128, len(data))
+    assert len(eeprom_public.flat(("ioctl", "eth0", "0", request.hex()), request + data, word)) == 16 + len(data)
