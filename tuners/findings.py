@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from tuners import bond_rules, hardware_rules, placement_rules, platform_rules
+from tuners import bond_rules, cable_rules, hardware_rules, placement_rules, platform_rules
 from tuners.hostfacts import HostFacts
 from tuners.placement_rules import Latest
 from wire.policy import Finding
@@ -33,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     bond_rules.bond_speeds,
     bond_rules.bond_degraded,
     bond_rules.bond_unwatched,
+    cable_rules.lldp_blocked,
     platform_rules.clock_source,
     platform_rules.clock_unsynchronised,
     platform_rules.isolated_tick,

@@ -15,6 +15,7 @@ from wire.facts import (
     Firmware,
     Hwmon,
     Irq,
+    Lldp,
     Memory,
     Nic,
     Numa,
@@ -37,6 +38,7 @@ F = TypeVar(
     Firmware,
     Hwmon,
     Irq,
+    Lldp,
     Memory,
     Nic,
     Numa,
@@ -62,6 +64,7 @@ class HostFacts:
         self.firmware = self._kind(Firmware)
         self.watchdogs = self._kind(Watchdog)
         self.bonds = self._kind(Bond)
+        self.lldp = self._kind(Lldp)
         self.hwmon = self._kind(Hwmon)
         self.numa = sorted(self._kind(Numa).values(), key=lambda node: node.node)
         self.cpu = self._only(Cpu)
