@@ -62,8 +62,15 @@ def _identity(fact: Optics, module: Module) -> None:
     if not quirk_of(module).copper and said.connector != _RJ45:
         fact.wavelength_nm = round(module.wavelength_nm, 3) if module.wavelength_nm else None
         fact.wavelength_tolerance_nm = round(module.wavelength_tol_nm, 3) if module.wavelength_tol_nm else None
+    fact.frequency_ghz = frequency_ghz(module)
+
+
+def frequency_ghz(module: Module) -> float | None:
+    """Of a tunable laser that is locked: CMIS says it, SFF-8690 counts channels of a grid from the first one."""
+    if module.tunable and module.tunable.channel and not module.tunable.unlocked:
+        return round(module.tunable.first_thz * 1000 + (module.tunable.channel - 1) * module.tunable.grid_ghz, 3)
     laser = next((laser for laser in module.laser if not laser.unlocked), None)
-    fact.frequency_ghz = round(laser.freq_ghz, 3) if laser and laser.freq_ghz else None
+    return round(laser.freq_ghz, 3) if laser and laser.freq_ghz else None
 
 
 def lengths(module: Module) -> dict[str, float]:

@@ -76,7 +76,8 @@ def arrange(dump: bytes, layout: Layout) -> Image:
             old = image.blocks.get(place, b"")
             start = segment.offset % BLOCK if place == _first(address, segment) else 0
             if start > len(old):
-                image.dropped.append(f"bytes of page {place[2]:02x}h from {segment.offset}: those before are missing")
+                where = "the lower page" if place[2] == LOWER else f"page {place[2]:02x}h"
+                image.dropped.append(f"the bytes before byte {segment.offset} of {where} are missing")
             else:
                 image.blocks[place] = old[:start] + part + old[start + len(part) :]
     return image
