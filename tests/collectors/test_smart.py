@@ -2,7 +2,6 @@
 
 import json
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,42 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors import nvmelog, smart, smartjson
+from collectors import smart, smartjson
 from collectors.run import Result, run
 from machine import MachineError, NotPresentError, nvme
 from machine.live import Live
 from tests.collectors.conftest import write
+from tests.collectors.drive_pages import error, identity, page
 from wire.facts import DriveHealth
 from wire.report import Severity, Status
 
 BITS = ("spare", "temperature", "reliability", "read_only", "backup", "persistent_memory")
-
-
-def page(**values: int) -> bytes:
-    """A health log; what is not named is 0 but for the spare."""
-    log = bytearray(512)
-    log[3], log[4] = values.pop("spare", 100), values.pop("threshold", 10)
-    log[0], log[5] = values.pop("warning", 0), values.pop("used", 0)
-    log[1:3] = values.pop("kelvin", 313).to_bytes(2, "little")
-    struct.pack_into("<II", log, 192, values.pop("warning_minutes", 0), values.pop("critical_minutes", 0))
-    struct.pack_into("<8H", log, 200, *(values.pop(f"sensor{at}", 0) for at in range(1, 9)))
-    struct.pack_into("<4I", log, 216, 0, 0, values.pop("light_s", 0), values.pop("heavy_s", 0))
-    names = ("units_read", "units_written", "reads", "writes", "busy", "cycles", "hours", "unsafe", "media", "errors")
-    for at, name in enumerate(names):
-        log[32 + 16 * at : 48 + 16 * at] = values.pop(name, 0).to_bytes(16, "little")
-    assert not values
-    return bytes(log)
-
-
-def identity(serial: str = "S4EVNF0M123456", *, oacs: int = 0) -> bytes:
-    told = bytearray(4096)
-    told[4:24] = serial.encode().ljust(20)
-    told[24:64] = b"SAMSUNG MZQLB1T9HAJR-00007".ljust(40)
-    told[64:72] = b"EDA5502Q"
-    told[256:258] = oacs.to_bytes(2, "little")
-    told[262] = 63
-    struct.pack_into("<2H", told, 266, 343, 353)
-    return bytes(told)
 
 
 def jsons(data: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -110,79 +83,6 @@ def test_what_is_no_json_of_smartctl_is_one_clear_error(data: Path) -> None:
         with pytest.raises(MachineError, match=r"^smartctl(?: printed no JSON)?: ") as error:
             smartjson.parse_smartctl(text)
         assert "\n" not in str(error.value)
-
-
-def nvme_cli(data: Path) -> Iterator[tuple[str, dict[str, int]]]:
-    """Health logs as nvme-cli writes them: numbers as text, as floats, warnings as an object, by its version."""
-    for path in sorted((data / "storage").rglob("nvme-smart-log*.json")):
-        said = json.loads(path.read_text())
-        warning = said.pop("critical_warning")
-        numbers = {name: int(float(value)) for name, value in said.items() if not isinstance(value, dict)}
-        yield path.name, numbers | {"warning": int(warning["value"] if isinstance(warning, dict) else warning)}
-
-
-def test_log_pages_with_the_values_of_real_drives_are_read_as_nvme_cli_reads_them(data: Path) -> None:
-    logs = list(nvme_cli(data))
-    assert logs
-    for name, said in logs:
-        log = page(
-            warning=said["warning"],
-            kelvin=said["temperature"],
-            spare=said["avail_spare"],
-            threshold=said["spare_thresh"],
-            used=said["percent_used"],
-            units_read=said["data_units_read"],
-            units_written=said["data_units_written"],
-            hours=said["power_on_hours"],
-            errors=said["num_err_log_entries"],
-            light_s=said["thm_temp1_total_time"],
-            heavy_s=said["thm_temp2_total_time"],
-        )
-        health = nvmelog.parse_health(log)
-        assert health.temperature_c == said["temperature"] - 273, name
-        assert (health.percentage_used, health.spare_percent) == (said["percent_used"], said["avail_spare"]), name
-        assert health.counters["power_on_hours"] == said["power_on_hours"], name
-        assert health.counters["written_bytes"] == said["data_units_written"] * 512_000, name
-        assert health.throttled_s == said["thm_temp1_total_time"] + said["thm_temp2_total_time"], name
-
-
-def test_a_log_page_is_read_byte_by_byte() -> None:
-    health = nvmelog.parse_health(page(warning=0b110101, sensor1=300, sensor8=310, media=1 << 100, warning_minutes=7))
-    assert health.warnings == ["spare", "reliability", "backup", "persistent_memory"]
-    assert health.sensors_c == {1: 27, 8: 37}
-    assert health.counters["media_errors"] == 1 << 100
-    assert (health.warning_minutes, health.critical_minutes) == (7, 0)
-    assert nvmelog.parse_health(page(warning=0xC0)).warnings == ["bit 6", "bit 7"]
-
-
-@pytest.mark.parametrize("kelvin", [0, 1, 217, 424, 0xFFFF])
-def test_temperatures_that_no_drive_has_are_none(kelvin: int) -> None:
-    health = nvmelog.parse_health(page(kelvin=kelvin, sensor2=kelvin))
-    assert (health.temperature_c, health.sensors_c) == (None, {})
-    assert nvmelog.parse_kelvin(kelvin) is None
-
-
-def test_who_a_drive_is() -> None:
-    told = nvmelog.parse_identity(identity(oacs=0x10))
-    assert (told.serial, told.model, told.firmware) == ("S4EVNF0M123456", "SAMSUNG MZQLB1T9HAJR-00007", "EDA5502Q")
-    assert (told.warning_c, told.critical_c, told.error_entries, told.self_tests) == (70, 80, 64, True)
-
-
-def error(count: int, status: int, lba: int = 0, namespace: int = 1) -> bytes:
-    return struct.pack("<QHHHHQI", count, 1, 2, status, 0, lba, namespace).ljust(64, b"\0")
-
-
-def test_only_media_errors_say_something_of_the_drive() -> None:
-    invalid = error(3, 0x4004)  # an invalid field in a command: tools that ask too much leave these by hundreds
-    unread = error(2, (2 << 8 | 0x81) << 1, 4096)
-    assert nvmelog.parse_errors(invalid + unread) == "unrecovered read error in namespace 1 at block 4096"
-    assert nvmelog.parse_errors(invalid + bytes(64)) == ""
-    assert nvmelog.parse_errors(error(1, (2 << 8 | 0x99) << 1)) == "media error 0x99 in namespace 1 at block 0"
-
-
-@pytest.mark.parametrize(("first", "said"), [(0x10, "ok"), (0x27, "failed in a known segment"), (0x1F, ""), (0x00, "")])
-def test_how_the_last_self_test_ended(first: int, said: str) -> None:
-    assert nvmelog.parse_self_tests(bytes((0, 0, 0, 0, first)) + bytes(27)) == said
 
 
 def ata(*rows: dict[str, Any], **more: Any) -> str:
@@ -497,18 +397,3 @@ def test_whatever_the_json_is_there_is_a_verdict_or_one_line(said: dict[str, Any
     assert {f"smart.{name}" for name in reading.numbers} <= set(smart.METRICS)
     assert reading.health.model.isprintable()
     assert smartjson.parse_scan(text) == [] or "devices" in said
-
-
-@given(st.binary(max_size=600) | st.binary(min_size=512, max_size=512))
-def test_whatever_the_bytes_are_there_is_a_health_log_or_one_error(raw: bytes) -> None:
-    nvmelog.parse_errors(raw)
-    nvmelog.parse_self_tests(raw)
-    try:
-        health = nvmelog.parse_health(raw)
-    except MachineError as refusal:
-        assert "health log of" in str(refusal)
-        return
-    assert health.temperature_c is None or -55 <= health.temperature_c <= 150
-    assert all(-55 <= celsius <= 150 for celsius in health.sensors_c.values())
-    assert health.spare_percent is None or 0 <= health.spare_percent <= 100
-    assert nvmelog.parse_identity(raw).serial.isprintable()
