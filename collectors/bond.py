@@ -247,7 +247,7 @@ def read_counts(
 ) -> Iterator[Sample]:
     """How often each port failed since it joined, and how often either end of its session churned."""
     failures = {
-        ports[at].key: nla.number(info.port[3])
+        ports[at].key: nla.number(info.port[3][:4])
         for at, info in infos.items()
         if at in ports and info.port_kind == "bond" and 3 in info.port
     }
@@ -320,7 +320,7 @@ def parse_vlans(ports: Mapping[int, Port], infos: Mapping[int, LinkInfo]) -> Ite
         yield Vlan(
             key=port.key,
             ifname=port.link.ifname,
-            vlan_id=nla.number(info.data[linkinfo.VLAN_ID]),
+            vlan_id=nla.number(info.data[linkinfo.VLAN_ID][:2]),
             protocol=linkinfo.protocol(info.data.get(linkinfo.VLAN_PROTOCOL, b"")),
             parent=below.link.ifname if below else "",
             parent_key=below.key if below else "",

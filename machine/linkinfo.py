@@ -135,8 +135,8 @@ def _dump(machine: Machine) -> list[bytes]:
 
 
 def numbers(attributes: Mapping[int, bytes], names: Mapping[int, str]) -> dict[str, int]:
-    """The numbers that are there, by the table's names."""
-    return {name: nla.number(attributes[at]) for at, name in names.items() if at in attributes}
+    """The numbers that are there, by the table's names; none has more than 64 bits."""
+    return {name: nla.number(attributes[at][:8]) for at, name in names.items() if at in attributes}
 
 
 def protocol(value: bytes) -> str:
@@ -179,7 +179,7 @@ def parse_vf(nested: bytes) -> Vf:
         spoofchk=_switch(spoof),
         trust=_switch(_words(found.get(9, b""), 2)),
         link_state=_LINK_STATES.get(state[1], str(state[1])) if state else "",
-        stats={name: nla.number(counted[at]) for at, name in VF_STATS.items() if at in counted},
+        stats={name: nla.number(counted[at][:8]) for at, name in VF_STATS.items() if at in counted},
     )
 
 
