@@ -1,7 +1,9 @@
 """lldpd's JSON as neighbours, and ports that hear, hear nothing or are made deaf by their NIC's firmware."""
 
 import json
+import re
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -258,3 +260,54 @@ def test_which_flags_make_a_port_deaf(driver: str, flags: dict[str, bool] | None
 )
 def test_a_kernels_release(text: str, release: tuple[int, int]) -> None:
     assert lldp.parse_release(text) == release
+
+
+# -- what real hosts' lldpd said, in its other form --
+
+
+def as_json(text: str) -> str:
+    """lldpctl's keyvalue as lldpcli's json0; values may span lines, keys repeat, and some have a value and keys."""
+    heard: dict[str, Any] = {}
+    for key, value in re.findall(r"^lldp\.(\S+?)=(.*(?:\n(?!lldp\.|#).*)*)", text, re.MULTILINE):
+        ifname, part, *rest = key.split(".", 2)
+        one = heard.setdefault(ifname, {"name": ifname, "via": "LLDP", "chassis": [{}], "port": [{}], "vlan": [{}]})
+        name = rest[0] if rest else ""
+        if part in ("chassis", "port") and name in ("mac", "ifname", "local"):
+            one[part][0]["id"] = [{"type": name, "value": value}]
+        elif name.endswith(".enabled") and part == "chassis":
+            one[part][0].setdefault("capability", []).append({"type": name.removesuffix(".enabled"), "enabled": value})
+        elif part == "vlan":
+            one[part][0][name or "value"] = value.strip()
+        elif name.startswith("auto-negotiation.") and name.count(".") == 1:
+            negotiated = one[part][0].setdefault("auto-negotiation", [{}])[0]
+            word = name.partition(".")[2]
+            negotiated[word] = [{"value": value}] if word == "current" else value
+        elif name.startswith("inventory."):
+            inventory = one.setdefault(part, [{"inventory": [{}]}])[0]["inventory"][0]
+            inventory[name.partition(".")[2]] = [{"value": value}]
+        elif part in ("chassis", "port"):
+            one[part][0].setdefault(name, []).append({"value": value})
+    return json.dumps({"lldp": [{"interface": list(heard.values())}]})
+
+
+def test_what_real_switches_announced_is_read_whole(data: Path) -> None:
+    folder = data / "lldp-bonding/netbox-agent"
+    found = {path.name: parse_neighbours(as_json(path.read_text())) for path in sorted(folder.glob("*.txt"))}
+    assert len(found) >= 3
+    assert all(harmless(one) for several in found.values() for one in several)
+    (cisco,) = found["dedibox2.txt"]
+    description = (
+        "Cisco IOS Software, C2960X Software (C2960X-UNIVERSALK9-M), Version 15.0(2a)EX5, RELEASE SOFTWARE (fc3)"
+        " Technical Support: http://www.cisco.com/techsupport Copyright (c) 1986-2015 by Cisco Systems, Inc."
+        " Compiled Mon 16-Feb-15 08:16 by prod_rel_team"
+    )
+    assert said(cisco) == {
+        "port": "eno1", "chassis_subtype": "mac", "chassis_id": "38:20:56:67:90:80", "port_subtype": "ifname",
+        "port_id": "Gi1/0/29", "port_description": "GigabitEthernet1/0/29", "system_name": "s35-b12.dc3",
+        "system_description": description, "capabilities": ["bridge"], "management": ["10.43.31.35"],
+        "autoneg": True, "mau": "1000BaseTFD", "pvid": 140,
+    }  # fmt: skip
+    cumulus = found["cumulus.txt"]
+    assert [(one.port, one.port_id, one.ttl_s) for one in cumulus] == [("eno1", "swp46", 120), ("eno2d1", "swp46", 120)]
+    assert cumulus[0].management == ["10.160.20.18", "fe80::e6f0:4ff:feb6:4732"]
+    assert {one.med["serial"] for one in cumulus} == {"To be filled by O.E.M."}
