@@ -10,6 +10,7 @@ import msgspec
 from collectors import nvmelog, smartjson, sysfs
 from collectors.about import About, Cost
 from collectors.blockdevices import BLOCK, NVME, read_disks, read_nvmes, unique
+from collectors.chips import scaled
 from collectors.smartjson import Reading, parse_scan, parse_smartctl
 from machine import Machine, MachineError, NotPresentError, nvme
 from wire.facts import DriveHealth
@@ -100,7 +101,8 @@ def collect(machine: Machine) -> Iterator[DriveHealth | Sample | Event]:
         except MachineError as error:
             if not drive.device and isinstance(error, NotPresentError):
                 continue  # it has just been pulled
-            reading = Reading(DriveHealth(key="", name="", reason=str(error)[:300]), {}, {})
+            numbers = read_drivetemp(machine, drive.name) if isinstance(error, NotPresentError) else {}
+            reading = Reading(DriveHealth(key="", name="", reason=str(error)[:300]), numbers, {})
         if reading.supported:
             told[drive.key] = remember(drive, reading, before)
             yield from samples(drive, reading)
@@ -149,6 +151,14 @@ def ask(machine: Machine, drive: Drive) -> Reading:
         reading = ask_nvme(machine, drive.name)
     judge(reading)
     return reading
+
+
+def read_drivetemp(machine: Machine, name: str) -> dict[str, float]:
+    """What the kernel's own driver says of a disk that there is no smartctl to ask."""
+    folder = f"{BLOCK}/{name}/device/hwmon"
+    texts = (sysfs.text(machine, f"{folder}/{entry}/temp1_input") for entry in sysfs.names(machine, folder))
+    found = [celsius for text in texts if (celsius := scaled("temp1", text)) is not None]
+    return {"temperature_celsius": found[0]} if found else {}
 
 
 def ask_nvme(machine: Machine, name: str) -> Reading:

@@ -1,6 +1,8 @@
-"""NVMe's log pages, made of the values in them."""
+"""NVMe's log pages and smartctl's JSON, made of the values in them."""
 
+import json
 import struct
+from typing import Any
 
 
 def page(**values: int) -> bytes:
@@ -32,3 +34,12 @@ def identity(serial: str = "S4EVNF0M123456", *, oacs: int = 0) -> bytes:
 
 def error(count: int, status: int, lba: int = 0, namespace: int = 1) -> bytes:
     return struct.pack("<QHHHHQI", count, 1, 2, status, 0, lba, namespace).ljust(64, b"\0")
+
+
+def ata(*rows: dict[str, Any], **more: Any) -> str:
+    said = {"json_format_version": [1, 0], "device": {"name": "/dev/sda"}, "smart_status": {"passed": True}}
+    return json.dumps({**said, "ata_smart_attributes": {"table": list(rows)}, **more})
+
+
+def row(number: int, name: str, raw: int, text: str = "", value: int = 100) -> dict[str, Any]:
+    return {"id": number, "name": name, "value": value, "raw": {"value": raw, "string": text or str(raw)}}
