@@ -50,9 +50,9 @@ def test_every_drive_that_smartctl_described_is_read(data: Path) -> None:
             assert numbers["unsafe_shutdowns"] == log["unsafe_shutdowns"], name
         if "scsi_grown_defect_list" in said:
             assert health.reallocated_sectors == said["scsi_grown_defect_list"], name
-        for row in said.get("ata_smart_attributes", {}).get("table", []):
-            if row["id"] == 5 and row["raw"]["value"] < 1 << 24:
-                assert health.reallocated_sectors == row["raw"]["value"], name
+        for one in said.get("ata_smart_attributes", {}).get("table", []):
+            if one["id"] == 5 and one["raw"]["value"] < 1 << 24:
+                assert health.reallocated_sectors == one["raw"]["value"], name
         if health.passed is False:
             assert health.verdict in ("failing", "warning"), name
         if health.verdict == "ok":
