@@ -86,7 +86,7 @@ def _whole(port: Port, cage: Cage, read: reads.Reader) -> Iterator[Optics | Samp
     """Read all of the module; once more when a sum is wrong, which a race on the bus can be."""
     image = reads.read_image(read)
     if reads.is_blank(image):
-        cage.held, cage.before = None, "blank"
+        cage.held, cage.lost, cage.before = None, _known(cage), "blank"
         yield Optics(key=port.key, ifname=port.link.ifname, state="not ready", reason="the module says nothing yet")
         return
     module = decode(image)
@@ -98,15 +98,22 @@ def _whole(port: Port, cage: Cage, read: reads.Reader) -> Iterator[Optics | Samp
     held = Held(module, trusted, fact, reads.name_in(image, module.family), reads.monitor_reads(module), module)
     if not trusted.monitors and module.family != "cmis":
         held.runs = []
-    if cage.before and not _same(cage, fact):
+    old = _known(cage)
+    if cage.before and not _same(old, fact):
         cage.flags = set()
+        if old:
+            yield _event(port, "optics.removed", Severity.WARNING, f"{named(old)} removed", old)
         yield _event(port, "optics.inserted", Severity.INFO, f"{named(fact)} inserted", fact)
     cage.held = held
     yield from _said(port, cage, held, module)
 
 
-def _same(cage: Cage, fact: Optics) -> bool:
-    old = cage.held.fact if cage.held else cage.lost
+def _known(cage: Cage) -> Optics | None:
+    """The fact of the module that is or was last in the cage."""
+    return cage.held.fact if cage.held else cage.lost
+
+
+def _same(old: Optics | None, fact: Optics) -> bool:
     return old is not None and (old.vendor, old.part, old.serial) == (fact.vendor, fact.part, fact.serial)
 
 
@@ -169,7 +176,7 @@ def named(fact: Optics) -> str:
 
 
 def _gone(port: Port, cage: Cage) -> Iterator[Event]:
-    old = cage.held.fact if cage.held else cage.lost
+    old = _known(cage)
     cage.held, cage.lost, cage.before, cage.flags = None, None, "empty", set()
     if old:
         yield _event(port, "optics.removed", Severity.WARNING, f"{named(old)} removed", old)
@@ -177,7 +184,7 @@ def _gone(port: Port, cage: Cage) -> Iterator[Event]:
 
 def _unreadable(port: Port, cage: Cage, reason: str) -> Iterator[Optics | Event]:
     """The identity that is known stays, the rest is not said; it is read whole when it answers again."""
-    old = cage.held.fact if cage.held else cage.lost
+    old = _known(cage)
     known = old or Optics(key=port.key, ifname=port.link.ifname)
     fact = msgspec.structs.replace(known, state="unreadable", reason=reason[:200], lanes=[], flags=[])
     first = cage.before not in ("", "unreadable")

@@ -163,7 +163,9 @@ def test_a_module_that_is_swapped_between_polls_is_found_by_the_carrier_or_in_ti
     collect(rack)
     rack.cages["eth0"] = built(form=form, serial="TWO")
     (tmp_path / "sys/class/net/eth0/carrier_changes").write_text("3")
-    assert [fact.serial for fact in collect(rack)[0]] == ["TWO"]
+    facts, _, events = collect(rack)
+    assert [fact.serial for fact in facts] == ["TWO"]
+    assert [event.kind for event in events] == ["optics.removed", "optics.inserted"]
     rack.cages["eth0"] = built(form=form, serial="THREE")
     assert "THREE" in [collect(rack)[0][0].serial for _ in range(cage.CHECK_EVERY)]
 
