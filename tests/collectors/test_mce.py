@@ -41,7 +41,9 @@ def machine(root: Path, *, thr: int = 0, exceptions: int = 0) -> Live:
 
 def test_the_set_up_of_the_first_cpu(tmp_path: Path) -> None:
     for cpu in (2, 10):
-banks/machinecheck{cpu}/bank{bank}": "ffffffffffffffff\n" for bank in range(11)}
+        banks: dict[str, str | bytes] = {
+            f"{SETUP}/machinecheck{cpu}/bank{bank}": "ffffffffffffffff\n" for bank in range(11)
+        }
         write(tmp_path, banks | {f"{SETUP}/machinecheck{cpu}/bank4": "0\n"})
     said = {"check_interval": "300", "ignore_ce": "0", "dont_log_ce": "1", "cmci_disabled": "0"}
     write(tmp_path, {f"{SETUP}/machinecheck2/{name}": f"{text}\n" for name, text in said.items()})
