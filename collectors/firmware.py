@@ -81,6 +81,8 @@ def read_nics(machine: Machine) -> Iterator[Firmware]:
         infos = []
     told: set[str] = set()
     for info in infos:
+        if sysfs.link_name(machine, f"/sys/bus/pci/devices/{info.device}/physfn"):
+            continue  # a virtual function runs its physical function's firmware
         rows = describe(info)
         told |= {row.device for row in rows}
         yield from rows

@@ -66,6 +66,13 @@ def test_a_nic_whose_next_reset_runs_another_version(tmp_path: Path) -> None:
     assert found["nic/0000:3b:00.0/fw.psid"].fixed == "MT_0000000425"
 
 
+def test_a_virtual_function_has_no_firmware_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "sys/bus/pci/devices/0000:3b:00.0"
+    folder.mkdir(parents=True)
+    (folder / "physfn").symlink_to("../0000:3a:00.0")
+    assert run(firmware, WithDevlink(str(tmp_path)), 0).status is Status.ABSENT
+
+
 def test_a_redacted_capture_has_the_versions_and_no_serial_number(tmp_path: Path) -> None:
     recording = Recording(WithDevlink(str(tmp_path)))
     before = rows(recording)

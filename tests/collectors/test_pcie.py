@@ -212,6 +212,16 @@ def test_a_device_its_port_its_slot_and_its_link(server: Path) -> None:
     assert Sample("pcie.fatal_errors", NIC, 0) in result.samples
 
 
+def test_a_domain_of_five_digits_and_a_file_that_is_no_function(server: Path) -> None:
+    above = "sys/devices/pci10000:e0/10000:e0:02.0"
+    write(server, {f"{above}/10000:e1:00.0/config": (server / DEVICES / NIC / "config").read_bytes()})
+    write(server, {f"{above}/config": b"", f"{DEVICES}/odd/config": b"x"})
+    (server / DEVICES / "10000:e1:00.0").symlink_to(f"../../../../{above}/10000:e1:00.0")
+    facts = {fact.key: fact for fact in run(pcie, Live(str(server)), 0).facts if isinstance(fact, Pcie)}
+    assert set(facts) == {NIC, PORT, "10000:e1:00.0"}
+    assert (facts["10000:e1:00.0"].type, facts["10000:e1:00.0"].parent) == ("endpoint", "10000:e0:02.0")
+
+
 def test_a_virtual_function_has_no_row(server: Path) -> None:
     folder = server / f"sys/devices/pci0000:4a/{PORT}/0000:4b:10.0"
     folder.mkdir()
