@@ -12,6 +12,7 @@ from typing import NamedTuple
 from wire.facts import Lldp, Nic, Port
 
 _MAC = re.compile(r"(?:[0-9a-f]{2}[:-]?){5}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}")
+_MAC_SIZES = (12, 14, 17)
 _IFNAME = re.compile(r"([a-z][a-z-]*?)[ -]*(\d[\d/.:]*(?:_\d+)?)")
 _ADDRESS = re.compile(r"[\d.]+|[0-9a-f:]*:[0-9a-f:]*")
 _SAYS_NOTHING = frozenset({"", "localhost", "localhost.localdomain", "(none)", "none", "unknown", "not advertised"})
@@ -53,7 +54,9 @@ class Box(NamedTuple):
 def plain(text: str) -> str:
     """An identifier in one spelling: lower case, a MAC with colons."""
     said = text.strip().lower()
-    if not _MAC.fullmatch(said):
+    if len(said) not in _MAC_SIZES or not _MAC.fullmatch(said):
+        return said
+    if said.count(":") == 5:
         return said
     digits = re.sub(r"[^0-9a-f]", "", said)
     return ":".join(digits[at : at + 2] for at in range(0, 12, 2))
