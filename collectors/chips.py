@@ -38,10 +38,10 @@ HIGHEST_LOW_C = 50.0
 
 # Drives are asked rarely, by `smart`: each reading here is a command that they have to answer.
 _DRIVES = ("nvme", "drivetemp")
-# Chips in power supplies, by their drivers in drivers/hwmon/pmbus and beside it; "pmbus" is also a regulator's name.
+# Chips in power supplies, by what their drivers in drivers/hwmon/pmbus and beside it call them.
 _POWER_SUPPLIES = re.compile(
-    r"cffps\d?|crps(?:185)?|dps460|dps650ab|dps800|dps920ab|pfe1100|pfe3000|fsg032|bpa_rs600|bpd_rs600|ipsps1"
-    r"|ym2151e?|yh5151e|sgd009|corsairpsu|lxp\w+|spsd\w+|acbel_\w+|delta_\w*psu\w*"
+    r"cffps\d?|crps|(?:intel_)?crps185|dps460|dps650ab|dps800|dps920ab|pfe1100|pfe3000|fsg032|bp[ad][-_]rs600|ipsps1"
+    r"|ym2151e?|yh[-_]?5151e|corsairpsu"
 )
 
 
