@@ -1,9 +1,9 @@
-"""Run every benchmark, or those named: `python -m bench [footprint] [ingest] [listing] [lab] [optics]`."""
+"""Run every benchmark, or those named: `python -m bench [footprint] [ingest] [listing] [lab] [optics] [pollers]`."""
 
 import sys
 from collections.abc import Callable
 
-from bench import footprint, ingest, lab, listing, optics
+from bench import footprint, ingest, lab, listing, optics, pollers
 
 ALL: dict[str, Callable[[], None]] = {
     "footprint": footprint.main,
@@ -11,6 +11,7 @@ ALL: dict[str, Callable[[], None]] = {
     "listing": listing.main,
     "lab": lab.main,
     "optics": optics.main,
+    "pollers": pollers.main,
 }
 
 

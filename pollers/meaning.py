@@ -17,6 +17,7 @@ Columns = Mapping[str, Mapping[Index, Value]]  # OID of a column or an object ->
 
 LONG = 1024  # characters of a text that is searched
 MOST_KEY = 120
+MOST_CODE = 2.0**63  # of an INTEGER or Counter64
 _NUMERIC = (int | None, float | None)
 _NUMBERS = {
     kind: {field.name: field.type for field in msgspec.structs.fields(struct) if field.type in _NUMERIC}
@@ -147,7 +148,7 @@ def _value(kind: str, name: str, field: Field, value: Value) -> Any:
     if wanted is None:
         return _text(field, value)
     found = number(value)
-    if found is None or found in field.null:
+    if found is None or found in field.null or abs(found) > MOST_CODE:
         return None
     return int(found * field.scale) if wanted == int | None else round(found * field.scale, 6)
 
@@ -158,7 +159,7 @@ def _text(field: Field, value: Value) -> str:
         return ""
     if field.enum and field.format != "bits":
         code = number(value)
-        if code is not None and code.is_integer():
+        if code is not None and code.is_integer() and abs(code) <= MOST_CODE:
             return "" if code in field.null else field.enum.get(int(code), str(int(code)))
     text = _spelled(field, value)
     if field.regex:
@@ -239,7 +240,8 @@ def _number(reading: Reading, kind: Kind, columns: Columns, index: Index) -> flo
         return None
     scaled = _tidy(value * reading.scale * kind.scale * 10.0**power)
     least = max(low for low in (reading.min, kind.min, -math.inf) if low is not None)
-    return scaled if least <= scaled <= (math.inf if reading.max is None else reading.max) else None
+    most = math.inf if reading.max is None else reading.max
+    return scaled if math.isfinite(scaled) and least <= scaled <= most else None
 
 
 def _power(reading: Reading, columns: Columns, index: Index) -> int | None:

@@ -6,6 +6,7 @@ slow is asked less, never more. A walk that does not advance, does not end or is
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -42,6 +43,7 @@ BULK = (25, 10, 2)  # repetitions per try: gufo takes answers of 4080 bytes, and
 OIDS_OF_GET = 16
 MOST_ROWS = 20_000  # of one column: two chassis full of ports
 MOST_VALUES = 200_000  # of one poll
+ABSENT_S = 300.0  # a column without rows is not asked for again so long: most of what profiles know is not there
 
 DESCRIPTION, OBJECT_ID, UPTIME, CONTACT, NAME, LOCATION, SERVICES = (f"{SYSTEM}.{number}.0" for number in range(1, 8))
 AUTH = {
@@ -55,6 +57,25 @@ AUTH = {
 }
 PRIVACY = {"des": DesKey, "aes": Aes128Key, "aes128": Aes128Key, "aes192": Aes192Key, "aes256": Aes256Key}
 T = TypeVar("T")
+
+
+class Absent:
+    """Columns that had no rows, by device and sysObjectID."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._known: dict[tuple[str, str, int, str], tuple[float, set[str]]] = {}
+
+    def of(self, target: Target, object_id: str) -> set[str]:
+        """What this device did not have a short while ago; what is added to it is remembered."""
+        name = (target.name, target.address, target.port, object_id)
+        since, columns = self._known.get(name, (float("-inf"), set[str]()))
+        if self._now() - since >= ABSENT_S:
+            self._known[name] = (self._now(), columns := set())
+        return columns
+
+
+ABSENT = Absent()
 
 
 class Examined(NamedTuple):
@@ -111,6 +132,11 @@ class Session:
         self._session = session
         self._where = where
         self._values = 0
+        self._absent: set[str] = set()
+
+    def leave_out(self, absent: set[str]) -> None:
+        """Do not ask for these columns; those found empty are added."""
+        self._absent = absent
 
     @classmethod
     async def open(cls, target: Target, secret: Secret) -> "Session":
@@ -160,7 +186,12 @@ class Session:
 
     async def column(self, oid: str) -> dict[Index, Value]:
         """A column by index."""
-        return await self._tried(lambda repetitions: self._walk(oid, repetitions))
+        if oid in self._absent:
+            return {}
+        found = await self._tried(lambda repetitions: self._walk(oid, repetitions))
+        if not found and oid != lldp_mib.GATE:  # a neighbour may come at any time
+            self._absent.add(oid)
+        return found
 
     async def _walk(self, oid: str, repetitions: int) -> dict[Index, Value]:
         rows: dict[Index, Value] = {}
@@ -217,6 +248,7 @@ async def _examine(target: Target, secret: Secret) -> Examined:
     system = await session.get([DESCRIPTION, OBJECT_ID, UPTIME, CONTACT, NAME, LOCATION, SERVICES])
     object_id = _oid(system.get(OBJECT_ID))
     plan = choose(object_id)
+    session.leave_out(ABSENT.of(target, object_id))
     columns = await _ask(session, plan)
     meaning = mean(plan, columns)
     neighbours = lldp_mib.read(await _columns(session, lldp_mib.COLUMNS, [lldp_mib.GATE]), columns)
