@@ -2,7 +2,7 @@
 
 A collector's first run, and a component's first fact, are where comparing begins: what stood then is in the facts. A
 counter that a collector begins to send later started at 0, one that fell began anew. Collectors that tell of their own
-edges (PCIe and memory errors, machine checks, bonds, arrays, drives) are not in the tables.
+edges (PCIe and memory errors, machine checks, heat, modules, bonds, arrays, drives) are not in the tables.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from agent.schedule import Ran
-from wire.facts import Bmc, BmcSensor, Clock, Fact, Fan, Firmware, Hwmon, Lldp, Nvme, Optics, Pci, Psu, Rdma, Trust
+from wire.facts import Bmc, Clock, Fact, Fan, Firmware, Hwmon, Lldp, Nvme, Pci, PowerMeter, Psu, Rdma, Trust
 from wire.report import Event, Severity, Status
 
 _MOST_WORDS = 8  # in a text
-
 
 F = TypeVar("F")
 
@@ -50,39 +49,24 @@ class Rise(NamedTuple):
     text: str  # with {key}, {by} and {total}
 
 
-class Presence(NamedTuple):
-    """A component that comes and goes while its collector works."""
-
-    fact: type[Any]
-    came: str  # kinds
-    gone: str
-    text: str  # with {name}
-
-
-def _optics_words(fact: Optics) -> list[str]:
-    lanes = [f"lane {lane.lane} {flag}" for lane in fact.lanes for flag in lane.flags]
-    return [*fact.flags, *lanes]
-
-
 def _fan_words(fact: Fan) -> list[str]:
-    return (["fault"] if fact.fault else []) + ([fact.status] if fact.status not in ("", "ok") else [])
+    raised = [word for word, stands in (("fault", fact.fault), ("alarm", fact.alarm)) if stands]
+    return raised + ([fact.status] if fact.status not in ("", "ok") else [])
 
 
 LEVELS = (
-    Level(Hwmon, lambda f: ["alarm"] if f.alarm else [], "sensor.alarm", "sensor.clear", Severity.WARNING,
+    Level(Hwmon, lambda f: ["alarm"] if f.alarm else [], "sensor.alarm", "sensor.cleared", Severity.WARNING,
           "{name}: {words}"),
-    Level(BmcSensor, lambda f: _bad(f.status), "sensor.alarm", "sensor.clear", Severity.WARNING, "{name} is {words}"),
+    Level(PowerMeter, lambda f: ["alarm"] if f.alarm else [], "sensor.alarm", "sensor.cleared", Severity.WARNING,
+          "{name}: {words}"),
     Level(Fan, _fan_words, "fan.fault", "fan.ok", Severity.WARNING, "fan {name}: {words}"),
-    Level(Psu, lambda f: f.alarms, "psu.alarm", "psu.clear", Severity.WARNING, "power supply {name}: {words}"),
+    Level(Psu, lambda f: f.alarms, "psu.alarm", "psu.cleared", Severity.WARNING, "power supply {name}: {words}"),
     Level(Psu, lambda f: _when("unplugged", f.plugged), "psu.power_lost", "psu.power_back", Severity.CRITICAL,
           "power supply {name} is {words}"),
     Level(Psu, lambda f: _when("absent", f.present), "psu.removed", "psu.inserted", Severity.WARNING,
           "power supply {name} is {words}"),
-    Level(Optics, _optics_words, "optics.alarm", "optics.clear", Severity.WARNING, "module of {name}: {words}"),
-    Level(Optics, lambda f: [] if f.state in ("ok", "") else [f.state], "optics.trouble", "optics.ok",
-          Severity.WARNING, "module of {name} is {words}"),
-    Level(Bmc, lambda f: f.faults, "chassis.fault", "chassis.ok", Severity.CRITICAL, "chassis: {words}"),
-    Level(Bmc, lambda f: ["open"] if f.intrusion else [], "chassis.intrusion", "chassis.closed", Severity.WARNING,
+    Level(Bmc, lambda f: f.faults, "bmc.fault", "bmc.fault_cleared", Severity.CRITICAL, "chassis: {words}"),
+    Level(Bmc, lambda f: ["open"] if f.intrusion else [], "bmc.intrusion", "bmc.closed", Severity.WARNING,
           "the chassis is {words}"),
     Level(Bmc, lambda f: ["full"] if f.sel_overflow else [], "sel.overflow", "sel.room", Severity.WARNING,
           "the BMC's event log is {words}"),
@@ -98,27 +82,16 @@ LEVELS = (
 )  # fmt: skip
 
 TURNS = (
-    Turn(Optics, lambda f: f"{f.vendor} {f.part} {f.serial}".strip(), "optics.changed", Severity.INFO,
-         "another module in {name}: {now}, {was} was"),
     Turn(Lldp, lambda f: " ".join(filter(None, (f.system_name or f.chassis_id, f.port_id))), "cable.moved",
          Severity.WARNING, "the neighbour of {name} is {now}, {was} was"),
     Turn(Firmware, lambda f: f.running, "firmware.changed", Severity.INFO, "firmware {name} is {now}, {was} was"),
-    Turn(Bmc, lambda f: f.power, "chassis.power", Severity.INFO, "power is {now}, {was} was"),
 )  # fmt: skip
 
 RISES: Mapping[str, Rise] = {
     "bmc.sel_entries": Rise("sel.entries", Severity.WARNING, "{by} new entries in the BMC's event log, {total} now"),
     "storage.io_errors": Rise("storage.io_error", Severity.WARNING, "{by} I/O errors of {key}, {total} so far"),
     "storage.io_timeouts": Rise("storage.io_timeout", Severity.WARNING, "{by} I/O timeouts of {key}, {total} so far"),
-    "thermal.core_throttles": Rise("thermal.throttled", Severity.WARNING, "{key} was throttled {by} times for heat"),
-    "thermal.package_throttles": Rise("thermal.throttled", Severity.WARNING, "{key} was throttled {by} times for heat"),
 }
-
-PRESENCES = (Presence(Optics, "optics.inserted", "optics.removed", "module of {name}"),)
-
-
-def _bad(status: str) -> list[str]:
-    return [] if status in ("", "ok", "absent") else [status]
 
 
 def _when(word: str, fine: bool | None) -> list[str]:
@@ -163,7 +136,7 @@ for _level in LEVELS:
     _LEVELS_OF.setdefault(_level.fact, []).append(_level)
 for _turn in TURNS:
     _TURNS_OF.setdefault(_turn.fact, []).append(_turn)
-_WATCHED = frozenset({*_LEVELS_OF, *_TURNS_OF, *(presence.fact for presence in PRESENCES)})
+_WATCHED = frozenset({*_LEVELS_OF, *_TURNS_OF})
 
 
 def _changed(before: Facts, after: Facts, at_ms: int) -> Iterator[Event]:
@@ -172,14 +145,6 @@ def _changed(before: Facts, after: Facts, at_ms: int) -> Iterator[Event]:
         if was != fact:
             yield from _levels(kind, was, fact, at_ms)
             yield from _turns(kind, was, fact, at_ms)
-    for presence in PRESENCES:
-        for name in after.keys() ^ before.keys():
-            fact = after.get(name) or before[name]
-            if name[0] is presence.fact:
-                came = name in after
-                what = f"{presence.text.format(name=_name(fact))} {'was put in' if came else 'was taken out'}"
-                severity = Severity.INFO if came else Severity.WARNING
-                yield _event(at_ms, presence.came if came else presence.gone, fact, severity, what)
 
 
 def _levels(kind: type[Any], was: Fact | None, fact: Fact, at_ms: int) -> Iterator[Event]:

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.events.edges import LEVELS, PRESENCES, RISES, TURNS, Edges
+from agent.events.edges import LEVELS, RISES, TURNS, Edges
 from agent.events.hotplug import MOST_WAITING, SETTLE_S, SUBSYSTEMS, Hotplug, is_told
 from agent.schedule import Ran
 from collectors import registry
 from collectors.run import Result
 from machine.uevents import Uevent
-from wire.facts import Bmc, Clock, Fact, Firmware, Hwmon, Lldp, Optics, OpticsLane, Pci, Psu
+from wire.facts import Bmc, Clock, Fact, Fan, Firmware, Hwmon, Lldp, Pci, PowerMeter, Psu
 from wire.report import Event, Sample, Severity, Status
 
 SENSOR = "0000:03:00.0/nvme/temp1"
@@ -43,7 +43,7 @@ def test_an_alarm_that_rises_and_ends() -> None:
     (raised,) = edges.compare([sensor(alarm=True)])
     assert (raised.kind, raised.key, raised.severity) == ("sensor.alarm", SENSOR, Severity.WARNING)
     assert (raised.at_ms, raised.text) == (5, f"Composite ({SENSOR}): alarm")
-    assert (cleared.kind, cleared.severity) == ("sensor.clear", Severity.INFO)
+    assert (cleared.kind, cleared.severity) == ("sensor.cleared", Severity.INFO)
     assert edges.compare([sensor(alarm=True)]) == []
 
 
@@ -87,33 +87,20 @@ def test_no_error_is_counted_twice_or_left_out(totals: list[int]) -> None:
     assert told == [0, *(now - was if now >= was else now for was, now in pairs)]
 
 
-def test_modules_come_change_warn_and_go() -> None:
-    def module(serial: str, *flags: str, lane: str = "") -> Ran:
-        lanes = [OpticsLane(1, flags=[lane])] if lane else []
-        return ran(
-            "optics", Optics(key="mac", ifname="eth0", vendor="ACME", serial=serial, flags=[*flags], lanes=lanes)
-        )
-
-    edges = Edges()
-    edges.compare([ran("optics")])
-    assert [event.kind for event in edges.compare([module("A")])] == ["optics.inserted"]
-    (low,) = edges.compare([module("A", "vcc low warning", lane="rx_los")])
-    assert low.text == "module of eth0 (mac): vcc low warning, lane 1 rx_los"
-    assert low.data["ifname"] == "eth0"
-    (clear,) = edges.compare([module("A", lane="rx_los")])
-    assert clear.text == "module of eth0 (mac): vcc low warning: no more"
-    assert {event.kind for event in edges.compare([module("B")])} == {"optics.clear", "optics.changed"}
-    (gone,) = edges.compare([ran("optics")])
-    assert (gone.kind, gone.severity) == ("optics.removed", Severity.WARNING)
-
-
 @pytest.mark.parametrize(
     ("before", "after", "kind", "text"),
     [
         (Psu(key="PSU1"), Psu(key="PSU1", alarms=["in1_lcrit_alarm"]), "psu.alarm", "in1_lcrit_alarm"),
         (Psu(key="PSU1", plugged=True), Psu(key="PSU1", plugged=False), "psu.power_lost", "unplugged"),
-        (Bmc(), Bmc(faults=["fan"]), "chassis.fault", "chassis: fan"),
-        (Bmc(intrusion=False), Bmc(intrusion=True), "chassis.intrusion", "open"),
+        (Fan(key="f"), Fan(key="f", alarm=True, status="critical"), "fan.fault", "fan f: alarm, critical"),
+        (
+            PowerMeter(key="p", chip="c", channel="power1"),
+            PowerMeter(key="p", chip="c", channel="power1", alarm=True),
+            "sensor.alarm",
+            "alarm",
+        ),
+        (Bmc(), Bmc(faults=["fan"]), "bmc.fault", "chassis: fan"),
+        (Bmc(intrusion=False), Bmc(intrusion=True), "bmc.intrusion", "open"),
         (Bmc(sel_overflow=True), Bmc(sel_overflow=False), "sel.room", "full: no more"),
         (Clock(synchronised=True), Clock(synchronised=False), "clock.unsynchronised", "unsynchronised"),
         (Pci(key="a", width=8, max_width=8), Pci(key="a", width=4, max_width=8), "pcie.narrow", "x4 of x8"),
@@ -138,8 +125,9 @@ def test_events_of_collectors_are_taken_out_of_their_runs() -> None:
 
 def test_no_row_compares_what_a_collector_tells_itself() -> None:
     kinds = [row.raised for row in LEVELS] + [row.cleared for row in LEVELS] + [row.kind for row in TURNS]
-    kinds += [rise.kind for rise in RISES.values()] + [kind for row in PRESENCES for kind in (row.came, row.gone)]
+    kinds += [rise.kind for rise in RISES.values()]
     own = {"pcie.error", "memory.error", "mce.error", "trust.intrusion", "storage.array", "storage.health"}
+    own |= {"thermal.throttled", "thermal.trip", "optics.alarm", "optics.inserted", "optics.removed", "sel.entry"}
     assert not own & set(kinds)
     assert all("." in kind for kind in kinds)
     metrics = {metric for collector in registry.ALL for metric in collector.ABOUT.metrics}
