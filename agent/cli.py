@@ -187,6 +187,9 @@ def _capture(options: argparse.Namespace, _config: Config) -> int:
     from machine.live import Live  # noqa: PLC0415
 
     recording = Recording(Live())
+    if options.listen > 0:
+        collect_facts(recording, ["lldp"])  # from now on it hears neighbours
+        time.sleep(options.listen)
     collect_facts(recording)
     identity.read_fingerprint(recording)
     text = recording.dump(redact=not options.no_redact)
@@ -353,6 +356,8 @@ def _parser() -> argparse.ArgumentParser:
     verb("status", "identity, spool, what is desired and what was reported", output=True)
     capture = verb("capture", "record what the collectors read here into one text file")
     capture.add_argument("-o", "--output", dest="file", type=Path, metavar="FILE", help="default: standard output")
+    listen = "wait for LLDP neighbours first, most of which speak every 30 s"
+    capture.add_argument("--listen", type=float, default=0.0, metavar="SECONDS", help=listen)
     capture.add_argument("--no-redact", action="store_true", help="keep serial numbers, MACs, names and addresses")
     verb("doctor", "can the agent read, write and reach the broker here", output=True)
     optics = verb("optics", "decode a dump of a transceiver's EEPROM, with no hardware", output=True)

@@ -1,14 +1,19 @@
 """The collector against real lldpds and raw frames, over veth pairs between namespaces of the test's own."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from collectors import lldp
+from collectors.run import run
+from machine.capture import Captured
 from tests.collectors.lldp_frames import HOSTILE, frame, tlv
-from tests.collectors.lldp_space import Collecting, end, ip, lldpd, mac, send
+from tests.collectors.lldp_space import ROOT, Collecting, end, ip, lldpd, mac, send
+from wire.facts import Lldp
 
 pytestmark = pytest.mark.root
 
@@ -132,3 +137,14 @@ def test_every_group_of_lldp_is_heard_behind_a_bridge(namespace: str, other: str
         assert fact["port"] == "ve0"
     finally:
         end(probe.process)
+
+
+def test_a_capture_listens_as_long_as_it_is_told(namespace: str, other: str, tmp_path: Path) -> None:
+    file = tmp_path / "machine.txt"
+    capture = [sys.executable, "-m", "agent.cli", "capture", "--listen", "3", "-o", str(file)]
+    with lldpd(["ip", "netns", "exec", other], tmp_path, "configure system hostname sw1"):
+        subprocess.run(["ip", "netns", "exec", namespace, *capture], check=True, capture_output=True, cwd=ROOT)
+    (fact,) = run(lldp, Captured(file), 0).facts
+    assert isinstance(fact, Lldp)
+    assert (fact.port, fact.source, fact.port_description) == ("ve0", "frames", "ve1")
+    assert fact.chassis_id != mac(other, "ve1")
