@@ -88,6 +88,7 @@ def _cmis(image: Image, read: Reader) -> None:
     for bank in range(_BANKS.get(bits & 3, 1)):
         _take(image, read, Read(A0, bank, 0x11))
     if tunable:
+        _take(image, read, Read(A0, 0, 4))
         _take(image, read, Read(A0, 0, 0x12))
     if bits & 0x40:
         _diagnostics(image, read)

@@ -33,9 +33,8 @@ def poll():
              "samples": [list(one) for one in map(msgspec.to_builtins, result.samples)],
              "events": [[one.kind, one.text] for one in result.events]}
     print(msgspec.json.encode(found).decode())
-def write(ifname, name, data, at=0):
+def write(ifname, name, data):
     with open(f"/sys/kernel/debug/lab_cage/{ifname}/{name}", "r+b", buffering=0) as file:
-        file.seek(at)
         file.write(data)
 def reads(ifname):
     with open(f"/sys/kernel/debug/lab_cage/{ifname}/reads") as file:
@@ -47,7 +46,7 @@ from machine.live import Live
 machine = Live()
 index = int(open("/sys/class/net/{nic}/ifindex").read())
 flat = eeprom.read_info(machine, "{nic}")
-for run in (eeprom.Read(0x50, 0, -1), eeprom.Read(0x50, 0, 0, 56, 40), eeprom.Read({address}, 0, {page}, 96, 24)):
+for run in (eeprom.Read(0x50, 0, -1), eeprom.Read(0x50, 0, {name}, 56, 40), eeprom.Read({address}, 0, {page}, 96, 24)):
     one, other = eeprom.read(machine, index, run), eeprom.read_flat(machine, "{nic}", flat, run)
     assert one == other, (run, one, other)
     print(one.hex())
@@ -99,12 +98,12 @@ def test_modules_are_read_from_the_kernel_as_from_a_file_and_as_ethtool_reads_th
 
 def test_the_ioctl_has_the_same_bytes(server: Bench) -> None:
     guest, nic = server.guest, server.nic(0)
-    for form, address, page in (("sfp", 0x51, -1), ("qsfp28", 0x50, 3)):
+    for form, name, address, page in (("sfp", -1, 0x51, -1), ("qsfp28", 0, 0x50, 3)):
         module = eeprom.build(Optic(form=form))  # type: ignore[arg-type]
         cage.insert(guest, nic, module)
-        lines = server.python(BYTES.format(nic=nic, address=address, page=page)).split()
+        lines = server.python(BYTES.format(nic=nic, name=name, address=address, page=page)).split()
         assert bytes.fromhex(lines[0]) == module.a0[0]
-        assert bytes.fromhex(lines[1]) == eeprom.peek(module, "a0", 128 + 56, 40)
+        assert bytes.fromhex(lines[1]) == eeprom.peek(module, "a0", 128 * (name + 1) + 56, 40)
 
 
 def test_a_poll_reads_monitors_alone_and_flags_are_events(server: Bench) -> None:
