@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from hwdb import net_parts
 from hwdb.store_events import LatestEntry
 from hwdb.words import decimal_size, size
 from wire.facts import (
     Bank,
     Bmc,
     BmcSensor,
+    Bond,
     Clock,
     Cpufreq,
     Device,
@@ -21,12 +23,15 @@ from wire.facts import (
     Firmware,
     Hwmon,
     Outlet,
+    Passthrough,
     Port,
     PowerMeter,
     Probe,
     Psu,
+    Rdma,
     Trust,
     Ups,
+    Virt,
 )
 
 F = TypeVar("F", bound=Fact)
@@ -204,6 +209,19 @@ def _trust(facts: Sequence[Fact], _values: Values) -> list[str]:
     ]
 
 
+def _bonds(facts: Sequence[Fact], _values: Values) -> list[str]:
+    return [net_parts.bond_line(one) for one in of(facts, Bond)][:MOST]
+
+
+def _virtual(facts: Sequence[Fact], _values: Values) -> list[str]:
+    shared = [net_parts.virt_line(one) for one in of(facts, Virt) if one.vfs or one.representors]
+    return [*shared[:MOST], net_parts.given_line(of(facts, Passthrough))]
+
+
+def _rdma(facts: Sequence[Fact], _values: Values) -> list[str]:
+    return [net_parts.rdma_line(one) for one in of(facts, Rdma)][:MOST]
+
+
 def _clock(facts: Sequence[Fact], _values: Values) -> list[str]:
     said = {True: "synchronised", False: "not synchronised", None: ""}
     return [_joined(one.source, said[one.synchronised]) for one in of(facts, Clock)]
@@ -271,6 +289,9 @@ PARTS: tuple[tuple[str, Callable[[Sequence[Fact], Values], list[str]]], ...] = (
     ("ports", _ports),
     ("modules", _modules),
     ("drives", _drives),
+    ("bonds", _bonds),
+    ("virtual", _virtual),
+    ("RDMA", _rdma),
     ("power", _power),
     ("cooling", _cooling),
     ("alarms", _alarms),
