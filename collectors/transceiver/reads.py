@@ -99,7 +99,7 @@ def _cmis(image: Image, read: Reader) -> None:
 
 def _diagnostics(image: Image, read: Reader) -> None:
     control = _take(image, read, Read(A0, 0, _VDM_CONTROL))
-    for group in range((control[0] & 3) + 1 if control else 0):
+    for group in range((control[0] & 3) + 1 if control else 1):
         for first in (0x20, 0x24, 0x28):
             _take(image, read, Read(A0, 0, first + group))
     _take(image, read, Read(A0, 0, 0x2C))
