@@ -16,7 +16,7 @@ from wire.text import clean
 
 NAME = "lldp"
 EVERY_S = 30.0  # neighbours speak every 30 s, and are forgotten after 120
-DEADLINE_S = 25.0  # lldpcli's own limit is 20
+DEADLINE_S = 5.0  # lldpcli takes some milliseconds, unless lldpd hangs
 MOST_ON_A_PORT = 16
 
 _SOCKET = re.compile(r" /\S*/lldpd\S*socket$", re.MULTILINE)  # a line of /proc/net/unix

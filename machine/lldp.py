@@ -14,6 +14,7 @@ ETHERTYPE = 0x88CC
 GROUPS = tuple(bytes.fromhex(f"0180c20000{last}") for last in ("0e", "03", "00"))  # nearest bridge, non-TPMR, customer
 HEADER = 14  # bytes of the Ethernet header
 MOST_ON_A_PORT = 16  # neighbours; more are a flood, those known stay
+UNREAD_S = 600.0  # what waited longer than that may be of any age
 MOST_FRAMES = 4096  # of one reading; what is left waits in the socket for the next
 _MOST_BYTES = 9216
 _SOL_PACKET, _ADD_MEMBERSHIP, _ORIGDEV, _MULTICAST = 263, 1, 9, 0
@@ -41,6 +42,7 @@ class Listener:
             self._socket.setsockopt(_SOL_PACKET, _ORIGDEV, 1)  # a bond's port, where the kernel would name the bond
         except OSError as error:
             raise failure(error.errno or 0, "listen for LLDP") from None
+        self._read_s = time.monotonic()
         self._joined: set[int] = set()
         self._heard: dict[tuple[int, bytes], tuple[bytes, float]] = {}
         self._lock = threading.Lock()
@@ -57,8 +59,10 @@ class Listener:
         with self._lock:
             self._join(ifindexes)
             now = time.monotonic()
+            fresh, self._read_s = now - self._read_s <= UNREAD_S, now
             for ifindex, frame in self._waiting():
-                self._take(ifindex, frame, now)
+                if fresh:
+                    self._take(ifindex, frame, now)
             self._heard = {name: held for name, held in self._heard.items() if held[1] > now}
             return [Reply(ifindex, frame) for (ifindex, _), (frame, _) in self._heard.items()]
 

@@ -1,8 +1,10 @@
 """LLDP frames: which ones count, who is remembered, and a capture that names nobody."""
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -140,6 +142,25 @@ def test_a_listener_takes_the_groups_and_leaves_them_when_it_is_closed(veth: "Na
         assert groups <= joined()
         assert machine.lldp_frames([index]) == []
     assert not groups & joined()
+
+
+@pytest.mark.root
+def test_what_waited_too_long_is_of_no_known_age(veth: "Namespace", monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = veth.run(lldp.Listener)
+    now = time.monotonic()
+    try:
+        for later, heard in ((lldp.UNREAD_S - 1, 1), (2 * lldp.UNREAD_S, 0)):
+            veth.run(lambda: _send("vb", frame()))
+            monkeypatch.setattr(time, "monotonic", lambda later=later: now + later)
+            assert len(veth.run(lambda: listener.frames([]))) == heard
+    finally:
+        listener.close()
+
+
+def _send(ifname: str, raw: bytes) -> None:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
+        out.bind((ifname, 0))
+        out.send(raw)
 
 
 @pytest.mark.root
