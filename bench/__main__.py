@@ -1,15 +1,16 @@
-"""Run every benchmark, or those named: `python -m bench [footprint] [ingest] [listing] [lab] [optics] [pollers]`."""
+"""Run every benchmark, or those named: `python -m bench [footprint] [ingest] [lab] [bmc] ...`."""
 
 import sys
 from collections.abc import Callable
 
-from bench import footprint, ingest, lab, listing, optics, pollers
+from bench import bmc, footprint, ingest, lab, listing, optics, pollers
 
 ALL: dict[str, Callable[[], None]] = {
     "footprint": footprint.main,
     "ingest": ingest.main,
     "listing": listing.main,
     "lab": lab.main,
+    "bmc": bmc.main,
     "optics": optics.main,
     "pollers": pollers.main,
 }

@@ -1,13 +1,14 @@
 """A session with one BMC by pyghmi, in a process of its own: requests as bytes, errors as one line."""
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Generator
 from typing import Any
 
 from pyghmi import exceptions  # type: ignore[import-untyped]
-from pyghmi.ipmi import command  # type: ignore[import-untyped]
+from pyghmi.ipmi.private import simplesession  # type: ignore[import-untyped]
 
 from pollers.bmc_job import Job
 from pollers.target import DeviceError
@@ -17,6 +18,25 @@ MAX_USER, MAX_PASSWORD = 16, 20  # bytes, IPMI 2.0 chapter 22
 _BUSY_S = 0.1
 _BUSY, _TIMEOUT = 0xC0, 0xFFFF  # node busy; pyghmi's own
 TRIES = 4
+
+
+class Door(simplesession.Session):  # type: ignore[misc]
+    """pyghmi's session without a thread, which sends again what was lost: pyghmi's own loses its thread's wake-ups (one
+    request in a hundred then waits for half a second or more), and its simple one waits for ever."""
+
+    def wait_for_rsp(self, timeout: float | None = None, callout: bool = True) -> None:  # noqa: ARG002
+        """Take what comes; when nothing does for long enough, send again or give up."""
+        wait_s: float = self.timeout if timeout is None else timeout
+        handle: Any = self.socket
+        if select.select([handle], [], [], wait_s)[0]:
+            self.process_pktqueue()
+        elif timeout is None and self.lastpayload:  # pyright: ignore[reportUnknownMemberType]
+            self._timedout()
+
+    def awaitresponse(self, retry: bool) -> None:
+        """Return with a response, or when the session is broken."""
+        while retry and self.lastresponse is None and self.logged:  # pyright: ignore[reportUnknownMemberType]
+            self.wait_for_rsp()
 
 
 class Session:
@@ -73,13 +93,14 @@ def session(job: Job) -> Generator[Session]:
     user, password = credentials(job)
     with alone(job):
         try:
-            door: Any = command.Command(bmc=job.address, userid=user, password=password, port=job.port)
+            door: Any = Door(job.address, user, password, job.port)
         except exceptions.PyghmiException as error:
-            raise DeviceError(f"cannot log in: {clean(str(error), 120)}") from None
+            said = clean(str(error), 120)
+            raise DeviceError(f"cannot log in: {'no answer' if said in ('None', 'timeout') else said}") from None
         except OSError as error:
             raise DeviceError(f"cannot log in: {error.strerror}") from None
         try:
             yield Session(door)
         finally:
             with contextlib.suppress(exceptions.PyghmiException):
-                door.ipmi_session.logout()
+                door.logout()

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of what a BMC can send: `python tests/fuzz/ipmi.py -runs=100000 [CORPUS]`.
 
-The first byte chooses: a sensor's record with a reading, an entry of the event log, a FRU, what the server itself reads,
-a Redfish document.
+The first byte chooses: a sensor's record with a reading, an entry of the event log, a FRU, what the server itself
+reads, a Redfish document.
 """
 
 import sys
