@@ -52,7 +52,7 @@ class Heard(NamedTuple):
 
 def collect(machine: Machine) -> Iterator[Lldp]:
     """One `Lldp` per neighbour, and one per port that firmware makes deaf; raises NotPresentError for none at all."""
-    ports = [port for port in read_own_ports(machine) if port.link.up]
+    ports = [port for port in read_own_ports(machine) if port.link.up and not is_virtual_function(machine, port)]
     heard = read_heard(machine, ports)
     system = clean(sysfs.text(machine, "/proc/sys/kernel/hostname"))
     found = [one for port in ports for one in keyed(port, heard.by_ifindex.get(port.link.ifindex, []), system)]
@@ -61,6 +61,11 @@ def collect(machine: Machine) -> Iterator[Lldp]:
     if not found:
         raise NotPresentError(f"no neighbour heard yet by {heard.source} on {len(ports)} ports")
     yield from found
+
+
+def is_virtual_function(machine: Machine, port: Port) -> bool:
+    """One has no cable of its own: what it hears comes through its physical function's."""
+    return bool(port.device and sysfs.link_name(machine, f"{port.folder}/device/physfn"))
 
 
 def keyed(port: Port, neighbours: Sequence[Lldp], system: str) -> list[Lldp]:

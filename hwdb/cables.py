@@ -168,6 +168,12 @@ class _Judge:
         if far in self.blocked:
             return BLOCKED, self.blocked[far].fact.reason
         others = self.by_end.get(far, [])
+        if agreed := [other for other in others if self.sees(other.there, far)]:
+            others_end = spoken(agreed[0].there)
+            return (
+                ONE_SIDED,
+                f"{spoken(sight.there)} and {others_end} agree: {sight.here.port} shares that port with it",
+            )
         if sight.there.port_key and others:
             named = ", ".join(spoken(other.there) for other in others[:3])
             return CROSSED, f"{spoken(sight.here)} hears {spoken(sight.there)}, which hears {named}"
@@ -176,6 +182,10 @@ class _Judge:
         if sight.heard.fact.source == "frames":
             return ONE_SIDED, f"{sight.here.hostname} only listens: nothing on it speaks LLDP (lldpd)"
         return ONE_SIDED, f"{spoken(sight.there)} reports no neighbour"
+
+    def sees(self, end: End, other: Place) -> bool:
+        """Whether one end hears the other."""
+        return any(place(sight.there) == other for sight in self.by_end.get(place(end), ()))
 
     def moved(self, sights: Sequence[Sight]) -> Moved | None:
         """The newest change of what is at the two ends."""

@@ -210,6 +210,14 @@ def test_a_port_hears_or_is_deaf() -> None:
 
 
 @pytest.mark.usefixtures("two_ports")
+def test_a_virtual_function_has_no_cable() -> None:
+    machine = Box({**FILES, "/sys/class/net/eth1/device/physfn": "../0000:01:00.0"}, [Reply(3, frame())])
+    with pytest.raises(NotPresentError, match="on 1 ports"):
+        collected(machine)
+    assert machine.joined == [2]
+
+
+@pytest.mark.usefixtures("two_ports")
 def test_a_port_that_hears_is_not_deaf_whatever_its_flags_say() -> None:
     (found,) = collected(Box(FILES, [Reply(3, frame())]))
     assert (found.port, found.state) == ("eth1", "heard")

@@ -118,6 +118,17 @@ def test_a_fibre_pair_split_over_two_ports_is_crossed() -> None:
     assert all(one.remedy for one in found)
 
 
+def test_who_shares_a_port_that_agrees_with_another_is_not_crossed() -> None:
+    """A virtual machine hears through the NIC of its host."""
+    guest = box("vm", "guest", [nic(8)])
+    through = Heard("vm", from_host(8, 3), 3_000)
+    told = [Heard("h1", from_host(1, 3), 1_000), Heard("sw", from_switch(3, 1), 2_000), through]
+    found = cables(Fleet([server(), switch(), guest]), told, NOW_MS)
+    assert {(one.hostname, one.verdict) for one in found} == {("guest", "one-sided"), ("srv1.example", "agree")}
+    (shared,) = [one for one in found if one.verdict == "one-sided"]
+    assert shared.reason == "sw1 Ethernet3 and srv1.example eth1 agree: eth8 shares that port with it"
+
+
 def test_cables_swapped_at_the_switch_agree_with_each_other() -> None:
     found = join([from_host(1, 4), from_host(2, 3)], [from_switch(4, 1), from_switch(3, 2)])
     assert [one.verdict for one in found] == ["agree", "agree"]
