@@ -171,6 +171,11 @@ class Monitor:
         self._ready.register(channel.fileno(), select.EPOLLIN | select.EPOLLERR)
 
 
+def parse(group: str, datagram: bytes) -> list[Notice]:
+    """The notices in a datagram of a group; raises MachineError for one that cannot be read."""
+    return _GROUPS[group].parse(datagram)
+
+
 def _dropped(channel: socket.socket) -> int:
     try:
         dropped: int = _MEMINFO.unpack(channel.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[8]

@@ -203,18 +203,23 @@ def _waited(pipeline: Pipeline, asked: _Asked, now_s: float, until_s: float) -> 
 
 
 def read(file: Path) -> list[Event]:
-    """Lines of JSON, or one list, as `--follow -o json` and the inventory's `events -o json` write; VerbError."""
+    """The events of a file, as `decode` takes them; raises VerbError."""
     try:
         if file.stat().st_size > MAX_FILE:
             raise VerbError(f"{file} is over {MAX_FILE >> 20} MiB")
-        text = file.read_bytes()
+        return decode(file.read_bytes(), str(file))
     except OSError as error:
         raise VerbError(f"{file}: {error.strerror}") from None
+
+
+def decode(text: bytes, where: str) -> list[Event]:
+    """Lines of JSON, or one list, as `--follow -o json` and the inventory's `events -o json` write; VerbError."""
     if text.lstrip()[:1] == b"[":
-        found: list[Event] = _decoded(_EVENTS, text, f"{file}")
+        found: list[Event] = _decoded(_EVENTS, text, where)
         return found
-    rows = enumerate(text.splitlines(), 1)
-    return [_decoded(_EVENT, row, f"{file}:{number}") for number, row in rows if row.strip()]
+    return [
+        _decoded(_EVENT, row, f"{where}:{number}") for number, row in enumerate(text.splitlines(), 1) if row.strip()
+    ]
 
 
 def _decoded(decoder: "msgspec.json.Decoder[Any]", text: bytes, where: str) -> Any:

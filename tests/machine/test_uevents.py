@@ -1,9 +1,12 @@
 """Announcements of devices: bytes of the kernel, and bytes of anybody."""
 
+import struct
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine import asking
+from machine import MachineError, asking
+from machine.monitor import GROUPS, parse
 from machine.uevents import MAX_PROPERTIES, MAX_TEXT, parse_uevent, read_names
 
 PLUGGED = (
@@ -37,6 +40,20 @@ def test_control_characters_and_lengths_do_not_get_through() -> None:
 def test_any_bytes_are_an_announcement_or_none(datagram: bytes) -> None:
     found = parse_uevent(datagram)
     assert found is None or (len(found.properties) <= MAX_PROPERTIES and found.devpath.isprintable())
+
+
+HEADERS = [struct.pack("=IHHII", 16 + 400, kind, 0, 0, 7) for kind in (16, 17, 20, 21, 24, 25, 40)]
+
+
+@given(
+    st.sampled_from(GROUPS), st.sampled_from(HEADERS), st.binary(min_size=400, max_size=400) | st.binary(max_size=90)
+)
+def test_any_datagram_is_notices_or_one_error(group: str, header: bytes, body: bytes) -> None:
+    try:
+        notices = parse(group, header + body)
+    except MachineError:
+        return
+    assert all(notice.what for notice in notices)
 
 
 def test_udev_knows_nothing_of_a_device_that_is_not_there() -> None:
