@@ -16,7 +16,6 @@ from wire.report import Event, Priority, Severity
 
 KIB = 1024
 MAX_BYTES = 2048 * KIB
-MAX_ROW = 1024 * KIB
 GAP_EVERY_S = 600.0
 
 
@@ -74,7 +73,7 @@ class Outbox:
 
     def _add(self, row: Row) -> None:
         body = msgspec.json.encode(row.body)
-        if len(body) > min(MAX_ROW, self.max_bytes):
+        if len(body) > self.max_bytes:
             self._count(row.priority)
             return
         self._rows[self._next] = _Kept(row.priority, body)

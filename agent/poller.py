@@ -8,6 +8,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 OK, FAILED, USAGE, STATE = 0, 1, 2, 7
 FILE = "devices.json"
 FED_S = 10.0
+CLOSED_AT_ONCE = 64
 
 log = logging.getLogger("rackhand.poller")
 
@@ -163,8 +165,13 @@ class Poller:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        closing = (asyncio.to_thread(presence.close) for presence in self.presences.values())
-        await asyncio.gather(*closing, return_exceptions=True)
+        with ThreadPoolExecutor(CLOSED_AT_ONCE) as pool:  # each may wait for a broker that says nothing
+            loop = asyncio.get_running_loop()
+            closing = [loop.run_in_executor(pool, presence.close) for presence in self.presences.values()]
+            await asyncio.gather(*closing, return_exceptions=True)
+        for name in ("pollers.ipmi", "pollers.redfish"):
+            if client := sys.modules.get(name):
+                client.BMCS.close()
 
 
 async def _until(stop: asyncio.Event) -> None:
@@ -210,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         config = load(options.config)
-        for protocol in sorted({target.protocol for target in config.device}):
+        for protocol in dict.fromkeys(target.protocol for target in config.device):
             poll_of(protocol)
         if options.check:
             sys.stdout.write(f"{options.config}: {len(config.device)} devices\n")

@@ -75,8 +75,8 @@ class Presence:
         self._label(polled)
         self.outbox.append(self._changes.rows([Ran(self.target.protocol, ended.at_ms, Outcome(*told))]))
         self._tell_sickness(ended)
-        if self.online != (ended.polled is not None):
-            self.online = ended.polled is not None
+        if self.online != (not ended.health.reason):
+            self.online = not ended.health.reason
             self._say_state()
         self.turn()
 

@@ -128,9 +128,10 @@ class Question(Strict):
 
     def gates(self) -> list[str]:
         """The columns of which one has rows when the table has: the first sample's and the first field's."""
-        measured = next(iter(self.samples.values()), [])
-        said = next((several for several in self.fields.values() if several[0].oid), [])
-        return [one.oid for one in measured] + [one.oid for one in said if one.oid]
+        none: list[str] = []
+        measured = ([one.oid for one in several] for several in self.samples.values())
+        said = ([one.oid for one in several if one.oid] for several in self.fields.values())
+        return next(measured, none) + next(filter(None, said), none)
 
 
 class Plan(msgspec.Struct):

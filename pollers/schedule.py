@@ -31,7 +31,7 @@ class Health(msgspec.Struct):
 
 
 class Round(NamedTuple):
-    """One poll that ended; `polled` is None when it failed, for the reason in `health`."""
+    """One poll that ended. It failed when `health` has a reason; what is known all the same stands in `polled`."""
 
     target: Target
     at_ms: int  # when it began, UTC
@@ -95,6 +95,7 @@ class Schedule:
         try:
             async with asyncio.timeout(target.deadline_s * LAST_RESORT):
                 polled = await self._poll(target)(target, secret)
+            reason = _sickness(polled)
         except DeviceError as error:
             reason = str(error)
         except TimeoutError:
@@ -114,3 +115,10 @@ class Schedule:
         health.failed += bool(reason)
         health.state = "ok" if not reason else "sick" if health.in_a_row >= SICK_AFTER else "failing"
         return health
+
+
+def _sickness(polled: Polled) -> str:
+    """Why what was polled is old, "" when it is not: a client may say what it knew of a device that is silent."""
+    if not any(getattr(fact, "sick", False) for fact in polled.facts):
+        return ""
+    return next((event.text for event in polled.events), "sick")

@@ -9,6 +9,8 @@ import pytest
 from pollers import schedule
 from pollers.schedule import Round, Schedule
 from pollers.target import DeviceError, Poll, Polled, Secret, Target
+from wire.facts import Bmc
+from wire.report import Event
 
 NOTHING = Polled([], [], [])
 
@@ -97,6 +99,17 @@ def test_failures_make_it_sick_with_a_reason_and_an_answer_makes_it_well() -> No
     assert states[3][1] == "fault: KeyError: 'fault of ours'"
     health = made.health["pdu"]
     assert (health.polls, health.failed, health.in_a_row) == (6, 4, 0)
+
+
+def test_what_a_client_knew_of_a_sick_device_is_no_answer() -> None:
+    event = Event(at_ms=0, kind="bmc.sick", text="the BMC is sick: no answer")
+
+    async def poll(_target: Target, _secret: Secret) -> Polled:
+        return Polled([Bmc(sick=True)], [], [event])
+
+    _, ended = run(devices("bmc"), poll, lambda ended: len(ended) == 3)
+    assert ended[-1].polled is not None
+    assert (ended[-1].health.state, ended[-1].health.reason) == ("sick", event.text)
 
 
 def test_a_failing_device_is_asked_less_and_less_often_within_bounds() -> None:
