@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.config import Config
+from agent.events import hooks
 from collectors.registry import ALL
 from machine import DeniedError, Machine, MachineError, NotPresentError, ethtool, netdev, rtnl
+from machine.monitor import Monitor
 
 TOP_LEVEL = ("wire", "machine", "collectors", "pollers", "tuners", "agent", "hwdb")
 CAP_NET_ADMIN = 12
@@ -39,6 +41,7 @@ def examine(config: Config, machine: Machine) -> Iterator[Check]:
     for name, (read, remedy) in READS.items():
         yield _read(name, read, machine, remedy)
     yield from collectors()
+    yield from _events(config)
     yield _capability("change NICs", CAP_NET_ADMIN)
     yield _irq_writable()
     yield _state(config.state)
@@ -47,6 +50,28 @@ def examine(config: Config, machine: Machine) -> Iterator[Check]:
     yield _irqbalance(machine)
     yield from _packages()
     yield _python()
+
+
+def _events(config: Config) -> Iterator[Check]:
+    """A line for each group of announcements that is to be watched, and for each hook that may not be run."""
+    for group in config.events.watch:
+        try:
+            Monitor(group).close()
+        except NotPresentError as error:
+            yield Check(f"watch {group}", Verdict.ABSENT, str(error), "none: this kernel does not announce it")
+        except MachineError as error:
+            yield Check(
+                f"watch {group}", Verdict.FAILED, str(error), "allow AF_NETLINK sockets, or take it out of watch"
+            )
+        else:
+            yield Check(f"watch {group}", Verdict.OK, "")
+    for name in dict.fromkeys(rule.hook for rule in config.events.rule if rule.hook):
+        try:
+            path = hooks.check(Path(config.events.hooks_dir), name)
+        except hooks.RefusedError as error:
+            yield Check(f"hook {name}", Verdict.FAILED, str(error), "root's, executable, not writable by others")
+        else:
+            yield Check(f"hook {name}", Verdict.OK, str(path))
 
 
 def ok(checks: list[Check]) -> bool:

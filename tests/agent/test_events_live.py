@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from agent.config import Config
+from agent import doctor
+from agent.config import Config, Events, Rule
 from agent.events import pipeline
 from agent.events.sources import Sources, open_monitor
 from agent.events.watching import Watching
 from machine import DeniedError, NotPresentError
+from machine.live import Live
 from machine.monitor import GROUPS, Monitor
 from tests.agent.brokers import wait_for
 from tests.agent.space import NIC, WANTED, Space, desired
@@ -174,8 +176,6 @@ def watched(space: Space, events: list[Event]) -> Callable[[], Watching]:
     """Made in a thread that entered the namespace, whose sockets stay there."""
 
     def begin() -> Watching:
-        from machine.live import Live  # noqa: PLC0415
-
         config = Config()
         one = Watching(
             Live(),
@@ -279,6 +279,17 @@ def test_what_happened_while_nothing_could_be_watched_is_found_out(
 
     kinds = {(event.kind, event.data["ifname"]) for event in space.run(inside)}
     assert kinds == {("link.down", NIC), ("link.down", "vb"), ("address.added", "vb")}
+
+
+def test_the_doctor_looks_at_what_is_watched_and_at_hooks(tmp_path: Path) -> None:
+    rule = Rule(action="hook", hook="page")
+    config = Config(events=Events(hooks_dir=str(tmp_path), rule=[rule, rule]))
+    found = {check.name: check for check in doctor.examine(config, Live()) if check.name.startswith(("watch", "hook"))}
+    assert {name: str(check.verdict) for name, check in found.items()} == {
+        **{f"watch {group}": "ok" for group in GROUPS},
+        "hook page": "failed",
+    }
+    assert "No such file" in found["hook page"].text
 
 
 def test_a_group_that_this_kernel_lacks_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
