@@ -146,6 +146,16 @@ def name_multipaths(machine: Machine, disks: list[Disk]) -> None:
                     disk.multipath = clean(sysfs.text(machine, f"{BLOCK}/{name}/dm/name")) or name
 
 
+def place_namespaces(disks: list[Disk], drives: list[Nvme]) -> None:
+    """Say where namespaces are that hang on their drive as a whole: by its only controller, or the first of several."""
+    for disk in disks:
+        holding = [drive for drive in drives if disk.name in drive.namespaces]
+        if holding and not disk.address:
+            disk.address, disk.place = holding[0].address, holding[0].name
+            nodes = {drive.numa_node for drive in holding}
+            disk.numa_node = nodes.pop() if len(nodes) == 1 else None
+
+
 def read_nvmes(machine: Machine) -> list[Nvme]:
     """Every NVMe controller, in the order of names."""
     names = sorted(filter(_CONTROLLER.fullmatch, sysfs.names(machine, NVME)), key=natural)

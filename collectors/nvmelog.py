@@ -87,14 +87,15 @@ def parse_health(page: bytes) -> Health:
     """The health log; raises MachineError when it is cut or empty."""
     if len(page) < HEALTH_BYTES or not any(page):
         raise MachineError(f"NVMe health log of {len(page)} bytes is {'empty' if len(page) >= HEALTH_BYTES else 'cut'}")
+    told = page[3] or page[4] or page[0] & 1  # a drive that counts no spare has 0 of at least 0, and no warning of it
     warning_minutes, critical_minutes = _TIMES.unpack_from(page, 192)
     sensors = {number: parse_kelvin(kelvin) for number, kelvin in enumerate(_SENSORS.unpack_from(page, 200), 1)}
     return Health(
         warnings=[WARNINGS.get(bit, f"bit {bit}") for bit in range(8) if page[0] >> bit & 1],
         temperature_c=parse_kelvin(int.from_bytes(page[1:3], "little")),
         sensors_c={number: celsius for number, celsius in sensors.items() if celsius is not None},
-        spare_percent=page[3] if page[3] <= 100 else None,
-        spare_threshold_percent=page[4] if page[4] <= 100 else None,
+        spare_percent=page[3] if page[3] <= 100 and told else None,
+        spare_threshold_percent=page[4] if page[4] <= 100 and told else None,
         percentage_used=page[5],
         warning_minutes=warning_minutes,
         critical_minutes=critical_minutes,

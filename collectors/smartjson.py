@@ -173,6 +173,8 @@ def nvme(said: Said, health: DriveHealth, numbers: dict[str, float]) -> dict[int
     health.percentage_used = log.whole("percentage_used", 255)
     health.spare_percent = log.whole("available_spare", 100)
     health.spare_threshold_percent = log.whole("available_spare_threshold", 100)
+    if not health.spare_percent and not health.spare_threshold_percent and not warning & 1:
+        health.spare_percent = health.spare_threshold_percent = None  # as in `nvmelog`
     health.media_errors = log.whole("media_errors")
     listed = log.items("temperature_sensors")
     readings = {

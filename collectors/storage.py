@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 from collectors import sysfs
 from collectors.about import About, Cost
-from collectors.blockdevices import BLOCK, read_disks, read_node, read_nvmes
+from collectors.blockdevices import BLOCK, place_namespaces, read_disks, read_node, read_nvmes
 from collectors.mdstat import judged, parse_mdstat
 from machine import Machine, NotPresentError
 from wire.facts import Array, Disk, Nvme, StorageController
@@ -43,6 +43,7 @@ _health: "WeakKeyDictionary[Machine, dict[str, str]]" = WeakKeyDictionary()
 def collect(machine: Machine) -> Iterator[Disk | Nvme | StorageController | Array | Sample | Event]:
     """Everything that holds data; raises NotPresentError on a machine without disks, controllers and arrays."""
     disks, drives = read_disks(machine), read_nvmes(machine)
+    place_namespaces(disks, drives)
     controllers = read_controllers(machine, disks)
     arrays = read_arrays(machine)
     if not (disks or drives or controllers or arrays):

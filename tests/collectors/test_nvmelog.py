@@ -63,6 +63,14 @@ def test_temperatures_that_no_drive_has_are_none(kelvin: int) -> None:
     assert nvmelog.parse_kelvin(kelvin) is None
 
 
+@pytest.mark.parametrize(
+    ("spare", "threshold", "warning", "told"),
+    [(0, 0, 0, None), (0, 0, 1, 0), (0, 10, 0, 0), (100, 0, 0, 100), (255, 10, 0, None)],
+)
+def test_a_drive_that_counts_no_spare_has_none(spare: int, threshold: int, warning: int, told: int | None) -> None:
+    assert nvmelog.parse_health(page(spare=spare, threshold=threshold, warning=warning)).spare_percent == told
+
+
 def test_who_a_drive_is() -> None:
     told = nvmelog.parse_identity(identity(oacs=0x10))
     assert (told.serial, told.model, told.firmware) == ("S4EVNF0M123456", "SAMSUNG MZQLB1T9HAJR-00007", "EDA5502Q")

@@ -222,6 +222,25 @@ def test_two_paths_are_one_disk_and_two_disks_with_one_name_are_two(tmp_path: Pa
     ]
 
 
+def test_a_namespace_that_hangs_on_its_drive_as_a_whole_is_where_its_controllers_are(tmp_path: Path) -> None:
+    for at, node in enumerate((0, 0)):
+        folder = f"/sys/devices/pci0000:00/0000:0{at + 1}:00.0/nvme/nvme{at}"
+        write(tmp_path, {f"{folder}/serial": "S1", f"{folder}/cntlid": f"{at}", f"{folder}/transport": "pcie"})
+        write(tmp_path, {f"/sys/bus/pci/devices/0000:0{at + 1}:00.0/numa_node": f"{node}"})
+        (tmp_path / "sys/class/nvme").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"sys/class/nvme/nvme{at}").symlink_to(f"../..{folder.removeprefix('/sys')}")
+        (tmp_path / f"sys/class/nvme-subsystem/nvme-subsys0/nvme{at}").mkdir(parents=True)
+    (tmp_path / "sys/class/nvme-subsystem/nvme-subsys0/nvme0n1").mkdir()
+    write(
+        tmp_path,
+        {"/sys/block/nvme0n1/size": "8", "/sys/block/nvme0c0n1/hidden": "1", "/sys/block/nvme0n1/wwid": "eui.01"},
+    )
+    result = run(storage, Live(str(tmp_path)), 1)
+    (disk,) = [fact for fact in result.facts if isinstance(fact, Disk)]
+    assert (disk.key, disk.address, disk.place, disk.numa_node) == ("eui.01", "0000:01:00.0", "nvme0", 0)
+    assert [fact.key for fact in result.facts if isinstance(fact, Nvme)] == ["S1/0", "S1/1"]
+
+
 @pytest.mark.parametrize(
     ("path", "name", "vendor", "transport"),
     [

@@ -83,7 +83,7 @@ def test_a_drive_says_how_it_is_by_its_own_log(drive: Bench) -> None:
     assert (health["key"], health["name"], health["source"], health["verdict"]) == (serial, "nvme0", "nvme", "ok")
     assert (health["serial"], health["passed"], health["media_errors"]) == (serial, True, 0)
     assert told.samples["smart.temperature_celsius", serial] == 50  # 323 K
-    assert told.samples["smart.spare_percent", serial] == 100
+    assert ("smart.spare_percent", serial) not in told.samples, "QEMU counts no spare: 0 of at least 0"
     reads = told.samples["smart.read_commands", serial]
     drive.guest.run("dd if=/dev/nvme0n1 of=/dev/null bs=64k count=64 iflag=direct status=none")
     (again,) = seen(drive, "smart")
