@@ -64,6 +64,7 @@ class Tls(enum.StrEnum):
 app = typer.Typer(no_args_is_help=True, help="A host's BMC: power, boot device, identify, event log, console.")
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How rows are written.")]
+Db = Annotated[str, typer.Option("--db", envvar="RACKHAND_DB", help="Database URL.", show_default="that of `up`")]
 _WARNINGS = {
     Power.ON: "This powers on {}.",
     Power.OFF: "This cuts the power of {}.",
@@ -76,7 +77,6 @@ _WARNINGS = {
 class _Asked(msgspec.Struct):
     """What stands before the verb."""
 
-    url: str
     host: str
     way: "Way"
 
@@ -107,13 +107,11 @@ def bmc(  # noqa: PLR0917 - options, by name
     ] = None,
     secret: Annotated[str, typer.Option("--secret", help="Name of the credentials; else the host's, else `bmc`.")] = "",
     deadline: Annotated[float, typer.Option("--deadline", min=1, max=600, help="Seconds for a command.")] = 30.0,
-    db: Annotated[str, typer.Option("--db", envvar="RACKHAND_DB", help="Database URL.")] = "",
 ) -> None:
     """Name the host, and say how its BMC is reached where that is not what the inventory knows."""
     from hwdb.bmc import DEFAULT_SECRETS, Way  # noqa: PLC0415 - every verb imports what it needs, when it runs
 
     context.obj = _Asked(
-        db or default_url(),
         host,
         Way(
             address=address,
@@ -128,11 +126,11 @@ def bmc(  # noqa: PLR0917 - options, by name
 
 
 @app.command()
-def power(context: typer.Context, action: Power, yes: Yes = False, output: Output = Format.TABLE) -> None:
+def power(context: typer.Context, action: Power, yes: Yes = False, db: Db = "", output: Output = Format.TABLE) -> None:
     """Power state, or a change of it: off and cycle cut the power, soft asks the operating system."""
     from hwdb.cli.output import columns, emit  # noqa: PLC0415
 
-    door = _door(context)
+    door = _door(context, db)
     if action is not Power.STATUS:
         _confirm(_WARNINGS[action].format(door.hostname), yes=yes)
     state = _tell(door, "power", action.value, quiet=action is Power.STATUS)
@@ -141,35 +139,36 @@ def power(context: typer.Context, action: Power, yes: Yes = False, output: Outpu
 
 
 @app.command()
-def bootdev(
+def bootdev(  # noqa: PLR0917 - options, by name
     context: typer.Context,
     device: Device,
     once: Annotated[bool, typer.Option("--once", help="For the next start alone.")] = False,
     efi: Annotated[bool, typer.Option("--efi", help="By UEFI's way.")] = False,
     yes: Yes = False,
+    db: Db = "",
 ) -> None:
     """From what the host starts: by the network, from disk, into its setup; none is as the setup says."""
-    door = _door(context)
+    door = _door(context, db)
     often = "the next time" if once else "from now on"
     _confirm(f"{door.hostname} will start from {device.value} {often}.", yes=yes)
     _tell(door, "bootdev", " ".join([device.value, *["once"] * once, *["efi"] * efi]))
 
 
 @app.command()
-def identify(context: typer.Context, state: Switch) -> None:
+def identify(context: typer.Context, state: Switch, db: Db = "") -> None:
     """The chassis' identify LED."""
-    _tell(_door(context), "identify", state.value)
+    _tell(_door(context, db), "identify", state.value)
 
 
 @app.command()
-def sel(context: typer.Context, output: Output = Format.TABLE) -> None:
+def sel(context: typer.Context, db: Db = "", output: Output = Format.TABLE) -> None:
     """The BMC's event log as it is now, oldest first."""
     from hwdb.bmc import tell  # noqa: PLC0415
     from hwdb.cli.events import moment  # noqa: PLC0415
     from hwdb.cli.output import columns, emit  # noqa: PLC0415
     from wire.report import Event  # noqa: PLC0415
 
-    door = _door(context)
+    door = _door(context, db)
     answer = _known(lambda: tell(door, "sel"))
     shown = columns(
         Event,
@@ -187,6 +186,7 @@ def sel(context: typer.Context, output: Output = Format.TABLE) -> None:
 def console(
     context: typer.Context,
     force: Annotated[bool, typer.Option("--force", help="Take it from whoever has it.")] = False,
+    db: Db = "",
 ) -> None:
     """The host's serial console, over the network; Enter ~ . leaves it."""
     from hwdb.bmc import audit  # noqa: PLC0415
@@ -194,7 +194,7 @@ def console(
     from hwdb.cli.terminal import raw  # noqa: PLC0415
     from pollers import ipmi_console  # noqa: PLC0415
 
-    door = _door(context)
+    door = _door(context, db)
     if door.target.protocol != "ipmi":
         raise Failure(Exit.BAD_INPUT, "the console is IPMI's: --protocol ipmi")
     _known(lambda: ipmi_console.check(door.target))
@@ -209,11 +209,11 @@ def console(
         audit(door, "console", "closed")
 
 
-def _door(context: typer.Context) -> "Door":
+def _door(context: typer.Context, db: str) -> "Door":
     from hwdb.bmc import open_door  # noqa: PLC0415
 
     asked: _Asked = context.obj
-    return _known(lambda: open_door(asked.url, asked.host, asked.way))
+    return _known(lambda: open_door(db or default_url(), asked.host, asked.way))
 
 
 def _confirm(question: str, *, yes: bool) -> None:
