@@ -217,8 +217,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         config = load(options.config)
-        for protocol in dict.fromkeys(target.protocol for target in config.device):
-            poll_of(protocol)
+        for target in config.device:
+            poll_of(target.protocol)  # raises ImportError
         if options.check:
             sys.stdout.write(f"{options.config}: {len(config.device)} devices\n")
             return OK

@@ -11,9 +11,14 @@ from typing import Any
 
 import pytest
 
+from hardware_lab import bmc
 from hardware_lab import snmp as lab
-from tests.agent.brokers import free_port, wait_for
+from hardware_lab.machine import Machine, Server
+from tests.agent.brokers import Inventory, free_port, wait_for
 from tests.pollers.walks import free_port as free_udp_port
+from wire.codec import encode
+from wire.report import Command
+from wire.topics import Channel
 
 pytestmark = pytest.mark.broker
 ROOT = Path(__file__).parents[2]
@@ -47,12 +52,15 @@ class Rack:
         wait_for(lambda: self.ask("hosts") is not None, 120)
 
     def poll(self, *options: str) -> "subprocess.Popen[bytes]":
-        return self._run("poller", sys.executable, "-m", "agent.poller", "--config", str(self.config()), *options)
+        path = self.folder / "poller.toml"
+        if not path.exists():
+            self.config()
+        return self._run("poller", sys.executable, "-m", "agent.poller", "--config", str(path), *options)
 
-    def config(self, every_s: float = 1) -> Path:
-        secrets = self.folder / "secrets.toml"
-        secrets.touch(mode=0o600)
-        secrets.write_text(f'[public]\ncommunity = "public"\n[v3]\n{V3}\n')
+    def config(self, every_s: float = 1, more: str = "", secrets: str = "") -> None:
+        file = self.folder / "secrets.toml"
+        file.touch(mode=0o600)
+        file.write_text(f'[public]\ncommunity = "public"\n[v3]\n{V3}\n{secrets}')
         path = self.folder / "poller.toml"
         path.write_text(f"""
             state_dir = "{self.folder / "poller"}"
@@ -78,8 +86,8 @@ class Rack:
             secret = "public"
             every_s = {every_s}
             deadline_s = 20
+            {more}
         """)
-        return path
 
     def ask(self, *verb: str) -> Any:
         """What a verb of the inventory's command line says, as JSON; None while there is no answer."""
@@ -155,6 +163,63 @@ def test_devices_are_hosts_with_facts_samples_states_and_traps(rack: Rack) -> No
     rack.poll()
     rack.until(lambda: rack.hosts()["pdu-a"]["online"])
     assert {name: host["host_id"] for name, host in rack.hosts().items()} == ids
+
+
+def test_a_bmc_that_hangs_and_a_device_that_never_was_there_are_offline_hosts(rack: Rack) -> None:
+    made = bmc.prepare(Server("srv1", 7, Machine()), rack.folder)
+    made.start()
+    try:
+        more = f"""
+            [[device]]
+            name = "srv1-bmc"
+            protocol = "ipmi"
+            address = "127.0.0.1"
+            port = {made.ports.lan}
+            secret = "bmc"
+            every_s = 1
+            deadline_s = 20
+            [[device]]
+            name = "ghost"
+            protocol = "snmp"
+            address = "127.0.0.1"
+            port = {free_udp_port()}
+            every_s = 1
+            deadline_s = 2
+        """
+        rack.config(more=more, secrets=f'[bmc]\nusername = "admin"\npassword = "{made.password}"\n')
+        rack.poll()
+        rack.until(lambda: set(rack.hosts()) == {"pdu-a", "sw-1", "srv1-bmc", "ghost"})
+        rack.until(lambda: rack.hosts()["srv1-bmc"]["online"])
+        hosts = rack.hosts()
+        assert hosts["srv1-bmc"]["labels"]["device"] == "bmc"
+        assert not hosts["ghost"]["online"]
+        assert any(fact["kind"] == "bmc_sensor" for fact in _facts(rack.ask("host", "srv1-bmc")))
+        made.hang()
+        rack.until(lambda: not rack.hosts()["srv1-bmc"]["online"])
+        assert rack.hosts()["pdu-a"]["online"]
+        made.revive()
+        rack.until(lambda: rack.hosts()["srv1-bmc"]["online"])
+        assert made.password not in rack.log("poller")
+    finally:
+        made.stop()
+
+
+def test_a_device_is_asked_on_command(rack: Rack) -> None:
+    rack.config(every_s=3600)
+    rack.poll()
+    rack.until(lambda: rack.hosts().get("pdu-a", {}).get("online"))
+    inventory = Inventory(rack.broker, rack.hosts()["pdu-a"]["host_id"])
+    try:
+        rack.pdu.switch_outlet(5, on=False)
+        for number, verb in enumerate(("collect", "collect", "rollback")):
+            inventory.say(Channel.CMD, encode(Command(verb=verb)), name=f"ask-{max(number, 1)}")
+        results = inventory.seen[Channel.RESULT]
+        rack.until(lambda: len(results) == 2)
+        assert [result.ok for result in results] == [True, False]
+        assert "a polled device knows: collect, rebirth" in results[1].text
+        rack.until(lambda: _state(rack, "outlet:5") == "off")
+    finally:
+        inventory.close()
 
 
 def _facts(page: dict[str, Any]) -> list[dict[str, Any]]:
