@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from wire.facts import Array, ArrayMember
 
-_ARRAY = re.compile(r"(\S+) : (active|inactive)((?: \([a-z-]+\))*)(?: (?!\S+\[)([a-z][a-z0-9]*))?((?: \S+)*)$")
+_ARRAY = re.compile(r"(\S+) : (active|inactive|broken)((?: \([a-z-]+\))*)(?: (?!\S+\[)([a-z][a-z0-9]*))?((?: \S+)*)$")
 _MEMBER = re.compile(r"(\S+?)\[(\d+)\]((?:\([A-Z]\))*)$")
 _SIZE = re.compile(r"(\d+) blocks\b")
 _COUNT = re.compile(r"\[(\d+)/(\d+)\]")
@@ -61,6 +61,8 @@ def judged(array: Array) -> Array:
     container = not array.level and all("spare" in member.flags for member in array.members)
     if array.state in ("inactive", "clear"):
         array.health, array.reason = ("ok", "") if container and array.members else ("inactive", "not started")
+    elif array.state == "broken":
+        array.health, array.reason = "failed", "broken"
     elif missing and (array.working == 0 or array.level in _WITHOUT_REDUNDANCY):
         array.health, array.reason = "failed", f"{array.working} of {array.wanted} members work"
     elif missing:

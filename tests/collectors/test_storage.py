@@ -117,7 +117,7 @@ def test_every_array_of_real_hosts_is_read_with_all_its_members(data: Path) -> N
     for path in mdstats(data):
         text = path.read_text()
         found = mdstat.parse_mdstat(text)
-        heads = re.findall(r"^(\S+) : (?:in)?active.*$", text, re.MULTILINE)
+        heads = re.findall(r"^(\S+) : (?:inactive|active|broken).*$", text, re.MULTILINE)
         assert list(found) == heads, path.name
         for name, (array, _) in found.items():
             line = next(line for line in text.splitlines() if line.startswith(f"{name} : "))
@@ -138,6 +138,7 @@ def test_every_array_of_real_hosts_is_read_with_all_its_members(data: Path) -> N
         ("md0 : active raid5 sda1[0](F) sdb1[1](F)\n 167 blocks [3/0] [___]\n", "failed", 0),
         ("md4 : inactive raid1 sda3[0](F) sdb3[1](S)\n 4883648 blocks [2/2] [UU]\n", "inactive", 2),
         ("md219 : inactive sdb[2](S) sdc[1](S)\n 7932 blocks super external:imsm\n", "ok", None),  # a container
+        ("md3 : broken raid0 sda1[0] sdb1[1]\n 314159265 blocks 64k chunks\n", "failed", None),
         ("md9 : inactive sda1[0]\n 12 blocks\n", "inactive", None),
         ("md10 : active raid0 sda1[0] sdb1[1]\n 314159265 blocks 64k chunks\n", "ok", None),
         ("md_d0 : active raid5 sde1[0] cciss/c0d0p1[6]\n 125 blocks level 5 [5/5] [UUUUUU]\n", "ok", 5),
