@@ -84,7 +84,7 @@ class Workers:
             self._control, theirs = socket.socketpair()
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "pollers.bmc_worker", self.module],
+                    [sys.executable, "-P", "-m", "pollers.bmc_worker", self.module],  # nothing from where we stand
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -17,7 +17,7 @@ from wire.facts.bmc import MANUFACTURERS
 from wire.report import Event, Sample, Severity
 
 CHASSIS, SENSOR, APP, STORAGE, TRANSPORT, DCMI = 0x00, 0x04, 0x06, 0x0A, 0x0C, 0x2C
-THIS_CHANNEL = 0x0E
+THIS_CHANNEL, BMC_ADDRESS = 0x0E, 0x20
 REFRESH_MS = 3_600_000  # what hardly changes is read again after that: FRUs, network settings
 MAX_RECORDS, MAX_SENSORS, MAX_FRUS = 2048, 1024, 64
 MAX_EVENTS = 256  # of one poll
@@ -209,9 +209,9 @@ def in_chunks(size: int, read: Callable[[int, int], bytes]) -> bytes:
 
 def read_limits(bmc: Session, sensor: Sensor) -> None:
     """The thresholds as they are set now, where they can be read one by one."""
-    if not sensor.limits or sensor.direct:
+    if not sensor.limits or sensor.direct or sensor.owner != BMC_ADDRESS:
         return
-    data = bmc.ask(SENSOR, 0x27, sensor.number)
+    data = bmc.ask(SENSOR, 0x27, sensor.number, lun=sensor.lun)
     if data is not None and len(data) >= 7:
         sensor.limits = ipmi_sdr.parse_limits(sensor, data[0], dict(enumerate(data[1:7])))
 
@@ -219,11 +219,14 @@ def read_limits(bmc: Session, sensor: Sensor) -> None:
 def read_sensors(bmc: Session, sensors: list[Sensor]) -> Iterator[tuple[BmcSensor, float | None]]:
     """Every sensor that has readings, absent ones too."""
     for sensor in sensors:
-        if sensor.format == 4 or sensor.owner & 1:  # events only; a system's software owns it
+        if sensor.format == ipmi_sdr.NO_READING:
             continue
-        data = bmc.ask(SENSOR, 0x2D, sensor.number) or b""
+        if sensor.owner != BMC_ADDRESS:  # another controller's: a number of the BMC's own would be read in its place
+            yield ipmi_sdr.describe(sensor), None
+            continue
+        data = bmc.ask(SENSOR, 0x2D, sensor.number, lun=sensor.lun) or b""
         if sensor.direct and len(data) >= 2:
-            factors = bmc.ask(SENSOR, 0x23, sensor.number, data[0]) or b""
+            factors = bmc.ask(SENSOR, 0x23, sensor.number, data[0], lun=sensor.lun) or b""
             sensor.formula = ipmi_sdr.parse_formula(factors[1:7]) if len(factors) >= 7 else sensor.formula
         value, fact = ipmi_sdr.parse_reading(sensor, data)
         yield fact, value

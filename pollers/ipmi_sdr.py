@@ -12,6 +12,7 @@ from wire.text import clean
 
 FULL, COMPACT, EVENT_ONLY, FRU_LOCATOR = 0x01, 0x02, 0x03, 0x11
 THRESHOLD, SENSOR_SPECIFIC = 0x01, 0x6F  # event/reading type codes
+NO_READING = 4  # a format of ours, for sensors that only send events
 MAX_NAME = 64
 _OTHER_UNITS = 0x0B
 MAX_SHARED = 15
@@ -130,7 +131,7 @@ def _suffix(letters: int, at: int) -> str:
 
 def _event_only(record: bytes) -> Iterator[Sensor]:
     sensor = _sensor(record, 16, 10)
-    sensor.format = 4  # it has no reading at all
+    sensor.format = NO_READING
     yield sensor
 
 
@@ -192,14 +193,20 @@ def number(sensor: Sensor, raw: int) -> float | None:
     return sensor.formula.value(_signed(raw, 8)) if sensor.format == 2 else None
 
 
-def parse_reading(sensor: Sensor, data: bytes) -> tuple[float | None, BmcSensor]:
-    """The number and the fact of a Get Sensor Reading response (chapter 35.14), without its completion code."""
+def describe(sensor: Sensor) -> BmcSensor:
+    """What its record says of a sensor."""
     fact = BmcSensor(key=sensor.key, name=sensor.name, type=TYPES.get(sensor.type, f"0x{sensor.type:02x}"))
     fact.type = "Power" if sensor.type == _OTHER_UNITS and sensor.unit == "W" else fact.type
     fact.entity = f"{ENTITIES.get(sensor.entity, f'0x{sensor.entity:02x}')} {sensor.instance}"
     fact.unit = sensor.unit
     for name, value in sensor.limits.items():
         setattr(fact, name, value)
+    return fact
+
+
+def parse_reading(sensor: Sensor, data: bytes) -> tuple[float | None, BmcSensor]:
+    """The number and the fact of a Get Sensor Reading response (chapter 35.14), without its completion code."""
+    fact = describe(sensor)
     if len(data) < 2 or data[1] & 0x20 or not data[1] & 0x40:
         fact.status = "absent"
         return None, fact

@@ -45,16 +45,16 @@ class Session:
     def __init__(self, door: Any) -> None:
         self.door = door
 
-    def ask(self, netfn: int, number: int, *data: int) -> bytes | None:
+    def ask(self, netfn: int, number: int, *data: int, lun: int = 0) -> bytes | None:
         """The response's data, None when the BMC does not do that; raises DeviceError when it answers no more."""
-        code, said = self.code(netfn, number, *data)
+        code, said = self.code(netfn, number, *data, lun=lun)
         return said if code == 0 else None
 
-    def code(self, netfn: int, number: int, *data: int) -> tuple[int, bytes]:
+    def code(self, netfn: int, number: int, *data: int, lun: int = 0) -> tuple[int, bytes]:
         """Completion code and data; raises DeviceError when the BMC answers no more."""
         for _ in range(TRIES):
             try:
-                response = self.door.raw_command(netfn=netfn, command=number, data=data)
+                response = self.door.raw_command(netfn=netfn, command=number, data=data, rslun=lun)
             except exceptions.PyghmiException as error:
                 raise DeviceError(f"stopped answering: {clean(str(error), 120)}") from None
             if response["code"] == _TIMEOUT:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import psutil
 import pytest
 
@@ -176,6 +177,44 @@ def test_a_lost_sensor_has_no_sample(alone: Simulated) -> None:
 
     alone.lose("FAN2")
     wait_for(absent, "FAN2 to be gone")
+
+
+def test_hostile_names_and_texts_are_harmless_lines(tmp_path: Path) -> None:
+    made = prepare(Server("srv", 9, Machine()), tmp_path)
+    evil = "\x1b]0;x\x07\x1b[2J\r\n\x00<b>"
+    commands = (made.folder / "commands").read_text()
+    named = " ".join(f"0x{byte:02x}" for byte in b"FAN1")
+    assert named in commands
+    (made.folder / "commands").write_text(commands.replace(named, "0x1b 0x5b 0x32 0x4a"))
+    fru = records.Fru(name="x", entity=records.Entity(7), product=(evil, evil, evil, evil, evil, evil))
+    (made.folder / "fru1.bin").write_bytes(records.fru_image(fru))
+    made.start()
+    try:
+        polled = run(ipmi.poll(target(made), secret(made)))
+    finally:
+        made.stop()
+    said = [value for fact in polled.facts for value in msgspec.to_builtins(fact).values() if isinstance(value, str)]
+    assert any("\N{REPLACEMENT CHARACTER}[2J" in text for text in said)
+    assert any("<b>" in text for text in said)
+    assert all(text.isprintable() for text in said)
+
+
+def test_sensors_of_another_controller_are_told_without_a_reading(tmp_path: Path) -> None:
+    made = prepare(Server("srv", 9, Machine()), tmp_path)
+    foreign = bytearray(records.sensor_record(1, records.Analog("ME Temp", records.Entity(3), 1, 1, 40)))
+    foreign[5] = 0x2C
+    line = "main_sdr_add 0x20 " + " ".join(f"0x{byte:02x}" for byte in foreign)
+    commands = (made.folder / "commands").read_text()
+    (made.folder / "commands").write_text(commands.replace("mc_enable 0x20", f"{line}\nmc_enable 0x20"))
+    made.start()
+    try:
+        polled = run(ipmi.poll(target(made), secret(made)))
+    finally:
+        made.stop()
+    sensors = {fact.name: fact for fact in polled.facts if isinstance(fact, BmcSensor)}
+    assert (sensors["ME Temp"].key, sensors["ME Temp"].status) == ("2c.0.01", "")
+    assert (sensors["CPU0 Temp"].key, sensors["CPU0 Temp"].status) == ("20.0.01", "ok")
+    assert "2c.0.01" not in {sample.key for sample in polled.samples}
 
 
 def test_boot_device_and_led_reach_the_bmc_and_its_log_is_read_whole(alone: Simulated) -> None:
