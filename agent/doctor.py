@@ -95,6 +95,7 @@ READS: dict[str, tuple[Callable[[Machine], object], str]] = {
     "read rtnetlink": (rtnl.read_links, "allow AF_NETLINK sockets (seccomp, RestrictAddressFamilies)"),
     "read ethtool netlink": (lambda m: ethtool.read_channels(m, _some_ifindex(m)), "Linux 5.10 or newer gives more"),
     "read netdev netlink": (lambda m: netdev.read_queues(m, _some_ifindex(m)), "Linux 6.8 maps queues exactly"),
+    "hear LLDP": (lambda m: m.lldp_frames([]), "run as root (CAP_NET_RAW), with AF_PACKET sockets; or run lldpd"),
     "read irq files": (lambda m: m.names("/proc/irq"), "mount procfs on /proc"),
 }  # fmt: skip
 
