@@ -16,6 +16,7 @@ _SKIP_STATS, _WITH_VFS = 8, 1  # RTEXT_FILTER_SKIP_STATS, RTEXT_FILTER_VF
 _IFINFO = struct.Struct("=BxHiII")
 _WANTED = frozenset({_LINKINFO})
 _SWITCH_ID, _PORT_NAME = 36, 38
+_READ = frozenset({"bond", "bridge", "vlan"})  # kinds whose attributes are read here
 _NO_VALUE = 0xFFFFFFFF
 
 BOND = {
@@ -66,7 +67,7 @@ _PROTOCOLS = {0x8100: "802.1Q", 0x88A8: "802.1ad"}
 
 
 class LinkInfo(NamedTuple):
-    """Kind and attributes of a link, and of it as the port of its master; empty where it has none."""
+    """Kind and attributes of a link, and of it as the port of its master; those of bonds, bridges and VLANs."""
 
     kind: str
     data: Mapping[int, bytes]
@@ -111,7 +112,9 @@ def parse(payload: bytes) -> tuple[int, LinkInfo]:
     info = nla.table(nla.pick(payload, _IFINFO.size, _WANTED).get(_LINKINFO, b""))
     kind, port_kind = nla.string(info.get(_KIND, b"")), nla.string(info.get(_PORT_KIND, b""))
     data, port = info.get(_DATA, b""), info.get(_PORT_DATA, b"")
-    return ifindex, LinkInfo(kind, nla.table(data), port_kind, nla.table(port) if port_kind else {})
+    return ifindex, LinkInfo(
+        kind, nla.table(data) if kind in _READ else {}, port_kind, nla.table(port) if port_kind in _READ else {}
+    )
 
 
 def read_switch_ports(machine: Machine) -> dict[int, SwitchPort]:
