@@ -17,6 +17,7 @@ Columns = Mapping[str, Mapping[Index, Value]]  # OID of a column or an object ->
 
 LONG = 1024  # characters of a text that is searched
 MOST_KEY = 120
+MACS = (6, 8, 20)  # bytes: Ethernet, EUI-64, InfiniBand
 MOST_CODE = 2.0**63  # of an INTEGER or Counter64
 _NUMERIC = (int | None, float | None)
 _NUMBERS = {
@@ -116,7 +117,7 @@ def _rows(question: Question, columns: Columns) -> Iterator[Index]:
 def _holds(when: When, columns: Columns, index: Index) -> bool:
     if when.index is not None:
         return -len(index) <= when.index < len(index) and index[when.index] in when.is_
-    said = _cell(columns, when.oid, index, when.leading)
+    said = _cell(columns, when.oid, () if when.oid.endswith(".0") else index, when.leading)
     if when.like:
         return isinstance(said, bytes | str) and re.search(when.like, clean(said)) is not None
     value = number(said)
@@ -169,8 +170,10 @@ def _text(field: Field, value: Value) -> str:
 
 
 def _spelled(field: Field, value: Value) -> str:
-    if field.format in ("mac", "hex") and isinstance(value, bytes):
-        return value[:64].hex(":") if field.format == "mac" else value[:64].hex()
+    if field.format == "mac" and isinstance(value, bytes):
+        return value.hex(":") if len(value) in MACS else ""
+    if field.format == "hex" and isinstance(value, bytes):
+        return value[:64].hex()
     if field.format == "bits" and isinstance(value, bytes):
         words = (word for bit, word in sorted(field.enum.items()) if _bit(value, bit))
         return ", ".join(words)
@@ -238,7 +241,7 @@ def _number(reading: Reading, kind: Kind, columns: Columns, index: Index) -> flo
     power = _power(reading, columns, index)
     if power is None:
         return None
-    scaled = _tidy(value * reading.scale * kind.scale * 10.0**power)
+    scaled = _tidy(value * reading.scale * kind.scale * 10.0**power + reading.offset)
     least = max(low for low in (reading.min, kind.min, -math.inf) if low is not None)
     most = math.inf if reading.max is None else reading.max
     return scaled if math.isfinite(scaled) and least <= scaled <= most else None

@@ -33,7 +33,7 @@ class Strict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class When(Strict):
-    """Rows count only where this column, or sub-identifier of the index, has one of these values."""
+    """Rows count only where this column, object (its OID ends in .0), or part of the index has one of these values."""
 
     oid: str = ""
     index: int | None = None
@@ -71,6 +71,7 @@ class Reading(Strict):
 
     oid: str
     scale: float = 1.0
+    offset: float = 0.0  # added after the scale: Fahrenheit
     null: list[int] = []  # sentinels, as they are sent
     min: float | None = None  # in the unit of the metric; what lies beyond is no reading
     max: float | None = None

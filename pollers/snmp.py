@@ -270,10 +270,12 @@ async def _ask(session: Session, plan: Plan) -> Columns:
         elif field.oid and field.oid not in columns:
             columns[field.oid] = await session.column(field.oid)
     for question in plan.tables:
+        objects |= dict.fromkeys(oid for oid in _oids(question) if oid.endswith(".0"))
+        wanted = [oid for oid in _oids(question) if oid not in columns and not oid.endswith(".0")]
         if question.scalar:
-            objects |= dict.fromkeys(f"{oid}.0" for oid in _oids(question))
+            objects |= dict.fromkeys(f"{oid}.0" for oid in wanted)
         else:
-            columns |= await _columns(session, [oid for oid in _oids(question) if oid not in columns], question.gates())
+            columns |= await _columns(session, wanted, question.gates())
     for oid, value in (await session.get(list(objects))).items():
         columns[oid] = {(): value}
         columns[oid.removesuffix(".0")] = {(0,): value}

@@ -1,5 +1,6 @@
 """Recorded walks of real SNMP devices, served on loopback."""
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from hardware_lab.snmp import Row
+from pollers.snmp import Examined, examine
+from pollers.target import Secret, Target
 from tests.conftest import ROOT
 from tests.pollers import walks
 
@@ -18,6 +21,14 @@ class Corpus(NamedTuple):
 
     folder: Path
     port: int
+    polled: dict[str, Examined]  # once per walk
+
+    def poll(self, name: str) -> Examined:
+        """What polling a walk gives."""
+        if name not in self.polled:
+            target = Target(name=name, protocol="snmp", address=walks.LOOPBACK, port=self.port, deadline_s=120)
+            self.polled[name] = asyncio.run(examine(target, Secret(community=name)))
+        return self.polled[name]
 
     def expected(self, name: str) -> dict[str, Any]:
         path = self.folder / f"{name}.expected.json"
@@ -35,7 +46,7 @@ def corpus(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cor
     recorded = {path.stem: walks.read(path) for path in sorted(folder.glob("*.snmprec"))}
     assert recorded, f"no walks in {folder}"
     with walks.served(tmp_path_factory.mktemp("snmpsim"), recorded) as port:
-        yield Corpus(folder, port)
+        yield Corpus(folder, port, {})
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import grp
 import os
 import pwd
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
+from hardware_lab.failure import LabError
 from hardware_lab.snmp import Row, read_recording
 
 LOOPBACK = "127.0.0.1"
@@ -29,8 +31,16 @@ def lay_out(folder: Path, walks: Mapping[str, Sequence[Row]]) -> None:
 
 
 def read(walk: Path) -> list[Row]:
-    """A recorded walk; an object identifier is written without the dot that some recordings begin it with."""
-    rows = read_recording(walk)
+    """A recorded walk; an object identifier is written without the dot that some recordings begin it with.
+
+    Lines that are instructions for a simulator, or none at all, are left out.
+    """
+    try:
+        rows = read_recording(walk)
+    except LabError:
+        lines = walk.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        found = (re.fullmatch(r"\.?(\d[\d.]*)\|(\d+x?)\|([ -~]*)", line) for line in lines)
+        rows = [Row(match[1], match[2], match[3]) for match in found if match]
     return [row._replace(value=row.value.lstrip(".")) if row.tag == "6" else row for row in rows]
 
 
