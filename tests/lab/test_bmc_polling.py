@@ -69,6 +69,7 @@ class Relay:
     def __init__(self, port: int, deaf_after: int = 1 << 30) -> None:
         self.deaf_after = deaf_after
         self.passed = 0
+        self.loses = 1 << 30  # every so manyth datagram of the client
         self._bmc = port
         self._socket = socket.socket(type=socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
@@ -84,7 +85,7 @@ class Relay:
             except OSError:
                 return
             self.passed += 1
-            if self.passed > self.deaf_after or not data:
+            if self.passed > self.deaf_after or not data or self.passed % self.loses == 0:
                 continue
             if client not in sides:
                 sides[client] = socket.socket(type=socket.SOCK_DGRAM)
@@ -315,6 +316,13 @@ def test_a_poll_that_nobody_waits_for_any_more_is_ended(alone: Simulated, relay:
             await job
 
     run(story())
+
+
+def test_requests_that_are_lost_are_sent_again(alone: Simulated, relay: Relay) -> None:
+    relay.loses = 40
+    polled = run(ipmi.poll(target(alone, relay.port, 120), secret(alone)))
+    assert relay.passed > 40 * 3
+    assert len(polled.facts) == 1 + len(records.frus(alone.server)) + len(records.sensors(alone.server))
 
 
 def test_one_that_hangs_delays_no_other(alone: Simulated, relay: Relay, tmp_path: Path) -> None:
