@@ -1,5 +1,6 @@
 """Real machines' trees unpacked, and namespaces of the tests' own."""
 
+import functools
 import itertools
 import os
 import re
@@ -33,6 +34,20 @@ def extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> No
         path.symlink_to(member.linkname)
     elif content := archive.extractfile(member):
         path.write_bytes(content.read())
+
+
+@functools.cache
+def members(path: Path) -> tuple[str, ...]:
+    """The names of all that is in a tarball, which takes long to say of a large one."""
+    with tarfile.open(path) as archive:
+        return tuple(archive.getnames())
+
+
+def tarballs(data: Path, pattern: str) -> list[str]:
+    """The tarballs below the data folder that have something of such a name in them."""
+    wanted = re.compile(pattern)
+    paths = sorted({*data.rglob("*.tar.*"), *data.rglob("*.tgz")})
+    return [str(path.relative_to(data)) for path in paths if any(map(wanted.search, members(path)))]
 
 
 def unpacker(data: Path, factory: pytest.TempPathFactory, keep: str) -> Callable[[str], Live]:

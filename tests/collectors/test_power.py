@@ -1,7 +1,5 @@
 """Energy, frequency, idle states and heat on real machines' trees; counters that wrap; sentinels."""
 
-import re
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from collectors import cpufreq, power, thermal
 from collectors.run import run
 from machine import NotPresentError
 from machine.live import Live
-from tests.collectors.conftest import unpacker, write
+from tests.collectors.conftest import tarballs, unpacker, write
 from tests.collectors.test_exporter import expected
 from wire.cpulist import parse_cpulist
 from wire.facts import CoolingDevice, Cpufreq, PowerDomain, PowerMeter, ThermalZone, Trip
@@ -29,23 +27,12 @@ def trees(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     return unpacker(data, tmp_path_factory, rf"(?:/|^)sys/(?:.*/)?{KEPT}")
 
 
-def named(data: Path, pattern: str) -> list[str]:
-    """Every tarball with a file like that."""
-    found: list[str] = []
-    wanted = re.compile(pattern)
-    for path in sorted([*data.rglob("*.tar.*"), *data.rglob("*.tgz")]):
-        with tarfile.open(path) as archive:
-            if any(wanted.search(member.name) for member in archive):
-                found.append(str(path.relative_to(data)))
-    return found
-
-
 def values(items: Any) -> dict[tuple[str, str], float]:
     return {(item.metric, item.key): item.value for item in items if isinstance(item, Sample)}
 
 
 def test_energy_of_real_machines_goes_by_the_domain_s_name(data: Path, trees: Callable[[str], Live]) -> None:
-    names = named(data, r"powercap/.*energy_uj$")
+    names = tarballs(data, r"powercap/.*energy_uj$")
     assert names
     for name in names:
         machine = trees(name)
@@ -134,7 +121,7 @@ def test_a_meter_that_has_measured_nothing_yet_says_nothing(tmp_path: Path) -> N
 
 
 def test_frequency_and_idle_states_of_real_machines(data: Path, trees: Callable[[str], Live]) -> None:
-    names = named(
+    names = tarballs(
         data,
         r"sys/devices/system/cpu/(?:cpu\d+/cpufreq/scaling_governor|cpufreq/policy\d+/scaling_governor|cpu\d+/cpuidle/state\d+/name)$",
     )
@@ -193,7 +180,7 @@ def test_a_machine_without_a_choice_has_no_frequencies(tmp_path: Path) -> None:
 
 
 def test_throttle_counts_are_the_most_of_each_core_and_package(data: Path, trees: Callable[[str], Live]) -> None:
-    names = named(data, r"thermal_throttle/\w+_count$")
+    names = tarballs(data, r"thermal_throttle/\w+_count$")
     assert names
     for name in names:
         machine = trees(name)

@@ -1,7 +1,6 @@
 """Disks, NVMe controllers and arrays on real machines' trees, and the oddities of /proc/mdstat."""
 
 import re
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from collectors import blockdevices, mdstat, storage
 from collectors.run import run
 from machine.live import Live
-from tests.collectors.conftest import unpacker, write
+from tests.collectors.conftest import tarballs, unpacker, write
 from wire.facts import Array, Disk, Nvme, StorageController
 from wire.report import Event, Sample, Severity
 
@@ -25,18 +24,8 @@ def drives(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
     return unpacker(data, tmp_path_factory, r"(?:/|^)sys/(?:.*/)?(?:block|nvme|scsi_host|pci|bus|pmem)")
 
 
-def trees(data: Path) -> list[str]:
-    """Every tarball with block devices in it."""
-    found: list[str] = []
-    for path in sorted(data.rglob("*.tar.*")):
-        with tarfile.open(path) as archive:
-            if any(re.search(r"(?:/|^)sys/(?:block/.|class/nvme/.)", member.name) for member in archive):
-                found.append(str(path.relative_to(data)))
-    return found
-
-
 def test_disks_of_every_real_tree_are_there_once_and_nothing_else_is(data: Path, drives: Callable[[str], Live]) -> None:
-    names = trees(data)
+    names = tarballs(data, r"(?:/|^)sys/(?:block/.|class/nvme/.)")
     assert names
     for name in names:
         machine = drives(name)

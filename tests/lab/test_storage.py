@@ -133,3 +133,40 @@ def test_a_drive_that_is_pulled_is_gone(drive: Bench) -> None:
     storage, told = seen(drive, "storage", "smart")
     assert [fact["name"] for fact in storage.facts if fact["kind"] == "disk"] == ["vda"]
     assert told.status == "absent"
+
+
+MIRROR = """set -e
+modprobe -a loop raid1
+for at in 0 1; do
+    truncate -s 16M /tmp/half$at
+    losetup /dev/loop$at /tmp/half$at
+done
+echo md_lab > /sys/module/md_mod/parameters/new_array
+cd /sys/block/md_lab/md
+echo raid1 > level
+echo none > metadata_version
+echo 2 > raid_disks
+echo 16384 > component_size
+for at in 0 1; do
+    cat /sys/block/loop$at/dev > new_dev
+    echo 16384 > dev-loop$at/size
+    echo $at > dev-loop$at/slot
+done
+echo clean > array_state
+"""
+
+
+def test_a_mirror_without_a_spare_that_loses_a_half_is_an_event(server: Bench) -> None:
+    server.guest.run(MIRROR)
+    watch = Watch(server, "storage")
+    (before,) = seen(server, "storage")
+    array = before.one("array")
+    assert (array["name"], array["level"], array["wanted"], array["working"]) == ("md_lab", "raid1", 2, 2)
+    assert {member["name"]: member.get("flags", []) for member in array["members"]} == {"loop0": [], "loop1": []}
+    assert array["health"] == "ok"
+    server.guest.write("/sys/block/md_lab/md/dev-loop1/state", "faulty")
+    event = watch.wait("storage.array")
+    assert (event["key"], event["severity"]) == (array["key"], "warning")
+    assert "md_lab is degraded: 1 of 2 members work" in event["text"]
+    (after,) = seen(server, "storage")
+    assert after.one("array")["working"] == 1
