@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollers.lldp_mib import COLUMNS, read
-from pollers.meaning import Columns, Meaning, device, mean, number
+from pollers.meaning import Columns, Meaning, Value, device, mean, number
 from pollers.profile import ProfileError, choose, parse, plan_of, profiles
 from wire.codec import encode
 from wire.facts import FACT, Outlet
@@ -131,3 +131,33 @@ def test_whatever_lldp_mib_says_is_harmless(columns: Columns, interfaces: Column
 )
 def test_numbers(value: object, wanted: float | None) -> None:
     assert number(value) == wanted  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("unit", "sent", "wanted"), [(1, 238, 23.8), (2, 734, 23.0), (1, -2147483647, None), (7, 238, None)]
+)
+def test_fahrenheit_is_not_celsius(unit: int, sent: int, wanted: float | None) -> None:
+    plan = choose("1.3.6.1.4.1.318.1.3.8.5")
+    columns: Columns = {
+        "1.3.6.1.4.1.318.1.1.10.4.2.1.0": {(): unit},
+        "1.3.6.1.4.1.318.1.1.10.5.1.1.1.3": {(1,): b"THUM-01-A3-F"},
+        "1.3.6.1.4.1.318.1.1.10.5.1.1.1.5": {(1,): sent},
+    }
+    found = {(one.metric, one.key): one.value for one in mean(plan, columns).measured}
+    if wanted is None:
+        assert found == {}
+    else:
+        assert math.isclose(found["snmp.temp_celsius", "wireless:1"], wanted, abs_tol=0.01)
+
+
+def test_a_probe_with_the_first_number_counts() -> None:
+    """rPDU2SensorTempHumidityStatusTable: its number is no state."""
+    base = "1.3.6.1.4.1.318.1.1.26.10.2.2.1"
+    cells: dict[int, Value] = {3: b"hot aisle", 4: 1, 5: 1, 6: 2, 8: 329, 10: 41}
+    columns: Columns = {f"{base}.{column}": {(1,): value} for column, value in cells.items()}
+    found = mean(choose("1.3.6.1.4.1.318.1.3.4.6"), columns)
+    assert [(one.metric, one.value) for one in found.measured] == [
+        ("snmp.temp_celsius", 32.9),
+        ("snmp.humidity_percent", 41.0),
+    ]
+    assert [fact.key for fact in found.facts] == ["probe:1"]
