@@ -112,16 +112,28 @@ def by_place(sights: Iterable[Sight], end: Callable[[Sight], End]) -> dict[Place
 
 
 def paired(sights: Sequence[Sight]) -> list[Sight]:
-    """The sights, a machine's port that could not be told filled in where that machine hears this port alone."""
-    back: dict[tuple[str, Place], list[End]] = {}
+    """The sights, a machine's port that could not be told filled in: it is the one that hears this port alone, or
+    the only one of that machine that hears this machine and cannot tell its port either.
+    """
+    back: dict[tuple[str, Place], set[End]] = {}
+    vague: dict[tuple[str, str], set[End]] = {}
     for sight in sights:
-        back.setdefault((sight.here.host_id, place(sight.there)), []).append(sight.here)
+        back.setdefault((sight.here.host_id, place(sight.there)), set()).add(sight.here)
+        if is_vague(sight):
+            vague.setdefault((sight.here.host_id, sight.there.host_id), set()).add(sight.here)
     found: list[Sight] = []
     for sight in sights:
-        ends = back.get((sight.there.host_id, place(sight.here)), []) if sight.there.host_id else []
-        unknown = sight.there.host_id and not sight.there.port_key
-        found.append(sight._replace(there=ends[0]) if unknown and len(set(ends)) == 1 else sight)
+        here, there = sight.here.host_id, sight.there.host_id
+        ends = back.get((there, place(sight.here)), set())
+        if not ends and len(vague.get((here, there), ())) == 1:
+            ends = vague.get((there, here), set())
+        found.append(sight._replace(there=next(iter(ends))) if is_vague(sight) and len(ends) == 1 else sight)
     return found
+
+
+def is_vague(sight: Sight) -> bool:
+    """The machine at the other end is known, its port is not."""
+    return bool(sight.there.host_id and not sight.there.port_key)
 
 
 class _Judge:

@@ -219,6 +219,14 @@ def test_a_port_that_cannot_be_told_is_the_one_that_hears_back() -> None:
     assert shape(found) == [("srv1.example", "eth1", "sw1", "Ethernet3", "agree", "both")]
 
 
+def test_two_ends_that_cannot_tell_each_others_port_are_joined_where_there_is_one_choice() -> None:
+    vague = {"port_subtype": "circuit", "port_id": "0xdead", "port_description": ""}
+    found = join([from_host(1, 3, **vague)], [from_switch(3, 1, **vague)])
+    assert shape(found) == [("srv1.example", "eth1", "sw1", "Ethernet3", "agree", "both")]
+    several = join([from_host(1, 3, **vague), from_host(2, 4, **vague)], [from_switch(3, 1, **vague)])
+    assert [one.verdict for one in several] == ["one-sided"] * 3
+
+
 @pytest.mark.parametrize(
     ("said", "found"),
     [
@@ -317,9 +325,18 @@ def test_whatever_is_announced_each_cable_has_a_verdict_and_comes_once(told: lis
     of = {owner: [one.fact for one in heard if one.host_id == owner] for owner in ("h1", "sw")}
     found = cables(Fleet([server(*of["h1"]), switch(*of["sw"])]), heard, NOW_MS)
     assert {one.verdict for one in found} <= set(VERDICTS)
-    ends = [(one.host_id, one.port_key or one.port, one.peer_id, one.peer, one.peer_port) for one in found]
     assert len(found) <= len(told)
-    assert len({str(end).lower() for end in ends}) == len(ends)
+    ends = [
+        (
+            one.host_id,
+            one.port_key or one.port.lower(),
+            one.peer_id,
+            one.peer.lower(),
+            one.peer_port_key or one.peer_port.lower(),
+        )
+        for one in found
+    ]
+    assert len(set(ends)) == len(ends)
 
 
 @given(WORDS, WORDS)
