@@ -15,7 +15,7 @@ from agent.spool import Pending, Row, event_row
 from wire.report import Event, Priority, Severity
 
 KIB = 1024
-MAX_BYTES = 2048 * KIB
+MAX_BYTES = 1024 * KIB
 GAP_EVERY_S = 600.0
 
 
