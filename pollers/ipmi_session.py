@@ -95,7 +95,7 @@ def session(job: Job) -> Generator[Session]:
         try:
             door: Any = Door(job.address, user, password, job.port)
         except exceptions.PyghmiException as error:
-            said = clean(str(error), 120)
+            said = clean(str(error).partition(" while requesting")[0], 120)  # what follows names the user
             raise DeviceError(f"cannot log in: {'no answer' if said in ('None', 'timeout') else said}") from None
         except OSError as error:
             raise DeviceError(f"cannot log in: {error.strerror}") from None
