@@ -47,10 +47,11 @@ def read_watchdog(machine: Machine, name: str) -> Watchdog:
     device = sysfs.resolve(machine, f"{folder}/device")
     state = sysfs.text(machine, f"{folder}/state")
     nowayout = sysfs.number(machine, f"{folder}/nowayout")
+    identity = clean(sysfs.text(machine, f"{folder}/identity"), 64)
     return Watchdog(
-        key=parse_device(device) if device else name,
+        key=parse_device(device) if device else identity or name,
         name=name,
-        identity=clean(sysfs.text(machine, f"{folder}/identity"), 64),
+        identity=identity,
         running={"active": True, "inactive": False}.get(state),
         timeout_s=sysfs.number(machine, f"{folder}/timeout"),
         min_timeout_s=sysfs.number(machine, f"{folder}/min_timeout"),

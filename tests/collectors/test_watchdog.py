@@ -32,7 +32,7 @@ def facts(machine: Live) -> list[Watchdog]:
 def test_node_exporters_timer_and_the_one_that_says_nothing(exporter: Live) -> None:
     assert facts(exporter) == [
         Watchdog(
-            key="watchdog0",
+            key="Software Watchdog",
             name="watchdog0",
             identity="Software Watchdog",
             running=True,

@@ -83,7 +83,7 @@ class Trust(msgspec.Struct, kw_only=True, omit_defaults=True, tag="trust", tag_f
 class Watchdog(msgspec.Struct, kw_only=True, omit_defaults=True, tag="watchdog", tag_field="kind"):
     """One watchdog timer (/sys/class/watchdog)."""
 
-    key: str  # its device, which stays over reboots; watchdogN for one without
+    key: str  # its device, which stays over reboots; its identity where there is none
     name: str = ""  # watchdogN
     identity: str = ""
     running: bool | None = None  # state: "active" means that it resets the host unless it is kept from it
