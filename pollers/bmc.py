@@ -59,7 +59,16 @@ class Bmcs:
             memory.flight.add_done_callback(lambda _: setattr(memory, "flight", None))
         return await asyncio.shield(memory.flight)
 
-    async def ask(self, target: Target, secret: Secret, verb: str, argument: str = "", known: bytes = b"") -> Answer:
+    async def ask(
+        self,
+        target: Target,
+        secret: Secret,
+        verb: str,
+        argument: str = "",
+        *,
+        known: bytes = b"",
+        suspect: bool = False,
+    ) -> Answer:
         """One job by a worker, without memory; raises DeviceError."""
         port = target.port or self._port
         job = Job(
@@ -75,7 +84,7 @@ class Bmcs:
             known=known,
         )
         await self._check(target.address, port, target.deadline_s)
-        return ANSWER.decode(await self.workers.run(msgspec.msgpack.encode(job), target.deadline_s))
+        return ANSWER.decode(await self.workers.run(msgspec.msgpack.encode(job), target.deadline_s, suspect=suspect))
 
     def close(self) -> None:
         """End the worker and forget every BMC."""
@@ -84,7 +93,7 @@ class Bmcs:
 
     async def _fly(self, memory: Memory, target: Target, secret: Secret) -> Polled:
         try:
-            answer = await self.ask(target, secret, "poll", known=memory.known)
+            answer = await self.ask(target, secret, "poll", known=memory.known, suspect=memory.failures > 0)
         except DeviceError as error:
             memory.failures += 1
             if not memory.sick:

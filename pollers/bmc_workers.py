@@ -1,6 +1,7 @@
 """Jobs for BMCs, a bounded number at once, each in a process that is ended at its deadline."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -11,6 +12,9 @@ from pollers.bmc_worker import BROKEN, DEADLINE, DONE, MAX_ANSWER, SIZE, framed
 from pollers.target import DeviceError
 
 MOST = 32  # children at once; each has a BMC of its own
+SUSPECTS = (
+    4  # one in so many of these may be of a BMC that failed the last time: a rack that hangs leaves room for others
+)
 GRACE_S = 2.0  # after the kernel should have ended a child
 
 
@@ -20,6 +24,7 @@ class Workers:
     def __init__(self, module: str, most: int = MOST) -> None:
         self.module = module
         self._slots = asyncio.Semaphore(most)
+        self._suspects = asyncio.Semaphore(max(1, most // SUSPECTS))
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -28,9 +33,9 @@ class Workers:
         """Of the worker, None before its first job."""
         return self._process.pid if self._process else None
 
-    async def run(self, job: bytes, deadline_s: float) -> bytes:
+    async def run(self, job: bytes, deadline_s: float, *, suspect: bool = False) -> bytes:
         """What `work` answers; raises DeviceError with its line, or when the deadline passed. Waits for a free slot."""
-        async with self._slots:
+        async with self._suspects if suspect else contextlib.nullcontext(), self._slots:
             ours = self._hand_out(deadline_s)
             reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_ANSWER + 64)
             begun = time.monotonic()

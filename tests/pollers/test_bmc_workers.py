@@ -107,6 +107,18 @@ def test_no_more_run_at_once_than_there_are_slots_and_one_that_hangs_holds_one()
     run(story, most=2)
 
 
+def test_those_that_failed_before_take_no_more_than_their_part_of_the_slots() -> None:
+    async def story(workers: Workers) -> None:
+        stuck = [asyncio.create_task(workers.run(b"spin", 3600, suspect=True)) for _ in range(4)]
+        await until(lambda: workers.pid and len(left(workers)) == 1)
+        assert await asyncio.gather(*(workers.run(b"echo", 20) for _ in range(6))) == [b"echo"] * 6
+        assert not any(task.done() for task in stuck)
+        for task in stuck:
+            task.cancel()
+
+    run(story, most=4)
+
+
 def test_a_worker_that_was_killed_is_started_again() -> None:
     async def story(workers: Workers) -> None:
         assert await workers.run(b"echo", 20) == b"echo"
