@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 
 class Absent:
-    """Columns that had no rows, by device and sysObjectID."""
+    """Columns and objects that were not there, by device and sysObjectID."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -169,20 +169,28 @@ class Session:
 
     async def get(self, oids: list[str]) -> dict[str, Value]:
         """Objects by their OID with instance; those it does not have are not there."""
+        wanted = [oid for oid in oids if oid not in self._absent]
         found: dict[str, Value] = {}
-        for at in range(0, len(oids), OIDS_OF_GET):
-            found |= await self._some(oids[at : at + OIDS_OF_GET])
+        for at in range(0, len(wanted), OIDS_OF_GET):
+            found |= await self._some(wanted[at : at + OIDS_OF_GET])
         self._count(len(found))
+        self._absent.update(oid for oid in wanted if oid not in found)
         return {oid: value for oid, value in found.items() if value is not None}
 
     async def _some(self, oids: list[str]) -> dict[str, Value]:
+        """These objects; when there is nothing of them, by halves: gufo takes an error (tooBig, genErr) for nothing."""
+
         async def ask(_repetitions: int) -> dict[str, Value]:
             try:
                 return await self._session.get_many(oids)
             except NoSuchInstance:
                 return {}
 
-        return await self._tried(ask)
+        found = await self._tried(ask)
+        if not found and len(oids) > 1:
+            half = len(oids) // 2
+            found = await self._some(oids[:half]) | await self._some(oids[half:])
+        return found
 
     async def column(self, oid: str) -> dict[Index, Value]:
         """A column by index."""
@@ -196,15 +204,15 @@ class Session:
     async def _walk(self, oid: str, repetitions: int) -> dict[Index, Value]:
         rows: dict[Index, Value] = {}
         last: Index = ()
-        skip = len(oid) + 1
+        skip, seen = len(oid) + 1, 0
         async for name, value in self._session.getbulk(oid, repetitions):
             index = tuple(map(int, name[skip:].split(".")))
             if index <= last:
                 raise DeviceError(f"a walk of {oid} does not advance: {name[:120]}")
             if value is not None:
                 rows[index] = value
-            last = index
-            if len(rows) > MOST_ROWS:
+            last, seen = index, seen + 1
+            if seen > MOST_ROWS:
                 raise DeviceError(f"a walk of {oid} does not end: {MOST_ROWS} rows")
         self._count(len(rows))
         return rows

@@ -183,6 +183,9 @@ def endless(data: bytes) -> bytes:
 endless.calls = 0  # type: ignore[attr-defined]
 
 
+TOO_BIG = b"\x02\x01\x01\x02\x01\x00"  # error status, error index
+
+
 def _asked(data: bytes) -> tuple[int, ...]:
     """The OID of the first binding."""
     at = data.rindex(b"\x06", 0, len(data) - 2) if data.count(b"\x06") == 1 else data.index(b"\x06", 20)
@@ -213,6 +216,20 @@ def test_a_walk_that_goes_round_is_cut() -> None:
         pytest.raises(DeviceError, match=r"does not advance|no SNMP"),
     ):
         ask(port, Secret(), deadline_s=10)
+
+
+def test_an_agent_that_cannot_answer_for_many_is_asked_for_few() -> None:
+    def one_by_one(data: bytes) -> bytes:
+        if b"\xa5" in data:
+            return response(data, ber(0x30, oid(1, 3, 9), b"\x82\x00"))
+        if data.count(b"\x06\x08\x2b\x06\x01\x02\x01\x01") != 1:
+            return ber(0x30, b"\x02\x01\x01", ber(4, b"public"), ber(0xA2, request_id(data), TOO_BIG, ber(0x30)))
+        asked = _asked(data)
+        return response(data, ber(0x30, oid(*asked), ber(4, b"said %d" % asked[7])))
+
+    with answering(one_by_one) as port:
+        [device] = [fact for fact in ask(port, Secret()).facts if isinstance(fact, Device)]
+    assert (device.description, device.name, device.location) == ("said 1", "said 5", "said 6")
 
 
 @pytest.mark.parametrize(
