@@ -28,7 +28,7 @@ class Disguise:
     def word(self, word: str) -> str:
         """Another letter for every letter, another digit for every digit; hex digits stay such, all else stays."""
         digest = self._digest(b"word", word.lower().encode())
-        alphabets = _HEX_LETTERS if set(word) <= set(string.hexdigits + "-") else _LETTERS
+        alphabets = _HEX_LETTERS if set(word) <= set(string.hexdigits + "-:") else _LETTERS
         return "".join(_letter(letter, digest[at % len(digest)], alphabets) for at, letter in enumerate(word))
 
     def ipv4(self, packed: bytes) -> bytes:
