@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from bench import bmc, footprint, ingest, lab, listing, optics, pollers
+from bench import bmc, footprint, ingest, lab, listing, optics, pollers, sweep
 
 ALL: dict[str, Callable[[], None]] = {
     "footprint": footprint.main,
@@ -13,6 +13,7 @@ ALL: dict[str, Callable[[], None]] = {
     "bmc": bmc.main,
     "optics": optics.main,
     "pollers": pollers.main,
+    "sweep": sweep.main,
 }
 
 
