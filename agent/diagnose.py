@@ -96,7 +96,7 @@ def _self_test(machine: Live, port: Port, request: Request) -> str:
 
 
 def _module(machine: Live, port: Port, _request: Request) -> str:
-    pages = diagnostics.read_module(machine, port.link.ifindex)
+    pages = diagnostics.read_module(machine, port.link.ifindex, port.link.ifname)
     lines = [f"{port.link.ifname}: module, {sum(len(page.data) for page in pages)} bytes"]
     lines += [f"{page.address:02x}h page {page.page:02x}h from {page.offset}: {page.data.hex()}" for page in pages]
     return "\n".join(lines)

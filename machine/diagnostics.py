@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from machine import Machine, MachineError, UnsupportedError, ethtool, failure, netlink, nla
+from machine import Machine, MachineError, UnsupportedError, eeprom, ethtool, failure, netlink, nla
+from machine.eeprom import Read
 from machine.live import Live
 from wire.text import clean
 
@@ -26,9 +27,7 @@ _RESULT, _FAULT_LENGTH = 1, 2
 CODES = {1: "ok", 2: "open", 3: "short within the pair", 4: "short to another pair", 5: "impedance mismatch"}
 PAIRS = "ABCD"
 
-MODULE_EEPROM_GET = 31
-_OFFSET, _LENGTH, _PAGE, _BANK, _I2C_ADDRESS, _DATA = 2, 3, 4, 5, 6, 7
-HALF = 128  # what one request may read
+HALF = eeprom.BLOCK  # of a page: what one request may read
 _SFP, _QSFP, _CMIS = (0x02, 0x03, 0x0B), (0x0C, 0x0D, 0x11), (0x18, 0x19, 0x1A, 0x1B, 0x1E, 0x1F, 0x20, 0x21)
 
 
@@ -140,44 +139,31 @@ def _metres(centimetres: int | None) -> float | None:
     return None if centimetres is None else centimetres / 100
 
 
-def read_module(machine: Machine, ifindex: int) -> list[Page]:
+def read_module(machine: Machine, ifindex: int, ifname: str) -> list[Page]:
     """The memory that every module of its kind has; raises UnsupportedError where the driver has no access to it.
 
     A page that cannot be read is left out, unless it is the first.
     """
-    first = _read_half(machine, ifindex, Page(0x50, 0, 0, b""))
-    found = [first]
-    for wanted in pages(first.data):
+    module = eeprom.Module(machine, ifindex, ifname)
+    found = [Page(eeprom.A0, 0, 0, module.read(Read(eeprom.A0, 0, eeprom.LOWER)))]
+    for run in pages(found[0].data):
+        lower = run.page == eeprom.LOWER
         try:
-            found.append(_read_half(machine, ifindex, wanted))
+            found.append(Page(run.address, 0 if lower else run.page, 0 if lower else HALF, module.read(run)))
         except MachineError:
             continue
     return found
 
 
-def pages(lower: bytes) -> Iterable[Page]:
+def pages(lower: bytes) -> Iterable[Read]:
     """Which halves there are besides the first, by the module's identifier and whether its memory is flat."""
     lower = lower.ljust(HALF, b"\0")
     kind = lower[0]
-    wanted = [(0x50, 0, HALF)]
+    wanted = [(eeprom.A0, 0)]
     if kind in _SFP:
-        wanted += [(0x51, 0, 0), (0x51, 0, HALF)] if lower[92] & 0x40 else []
+        wanted += [(eeprom.A2, eeprom.LOWER), (eeprom.A2, 0)] if lower[92] & 0x40 else []
     elif kind in _QSFP:
-        wanted += [(0x50, page, HALF) for page in (1, 2, 3)] if not lower[2] & 0x04 else []
+        wanted += [(eeprom.A0, page) for page in (1, 2, 3)] if not lower[2] & 0x04 else []
     elif kind in _CMIS:
-        wanted += [(0x50, page, HALF) for page in (0x01, 0x02, 0x10, 0x11)] if not lower[2] & 0x80 else []
-    return [Page(*place, b"") for place in wanted]
-
-
-def _read_half(machine: Machine, ifindex: int, wanted: Page) -> Page:
-    request = (
-        ethtool.header(ifindex)
-        + nla.u32(_OFFSET, wanted.offset)
-        + nla.u32(_LENGTH, HALF)
-        + nla.u8(_PAGE, wanted.page)
-        + nla.u8(_BANK, 0)
-        + nla.u8(_I2C_ADDRESS, wanted.address)
-    )
-    for reply in machine.genl(ethtool.FAMILY, MODULE_EEPROM_GET, request):
-        return wanted._replace(data=nla.table(reply.payload).get(_DATA, b"")[:HALF])
-    raise MachineError(f"module of interface {ifindex}: no answer")
+        wanted += [(eeprom.A0, page) for page in (0x01, 0x02, 0x10, 0x11)] if not lower[2] & 0x80 else []
+    return [Read(address, 0, page) for address, page in wanted]

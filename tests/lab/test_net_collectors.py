@@ -106,10 +106,12 @@ def test_two_ends_of_a_lacp_bond(server: Bench) -> None:
 
     (down,) = looked(server, "ip -n partner link set vb1 down", "bond.port_down")
     assert (down["kind"], down["text"]) == ("bond.port_down", "bond9: va1 is down, 1 of 2 ports up")
-    lost = looked(
-        server, "ip -n partner link set bond8 down; ip -n partner link set vb0 nomaster up", "bond.partner_lost"
-    )
+    end = "ip -n partner link set bond8 down; ip -n partner link set vb0 nomaster; ip -n partner link set vb0 up"
+    lost = looked(server, end, "bond.partner_lost")
     assert mac in next(one["text"] for one in lost if one["kind"] == "bond.partner_lost")
+    wait_for(
+        lambda: facts(server, "bond", "bond")["bond9"]["ports"][0]["link"] == "up", "the other end is a plain port"
+    )
     assert samples(server, "bond")["bond.link_failures", "va1"] == 1
     once = json.loads(server.guest.run(f"{AGENT} once -o json", timeout_s=600))
     rules = {one["rule"] for one in once["findings"] if one["key"] == "bond9"}
@@ -259,3 +261,22 @@ def test_a_question_of_the_inventory_is_answered(loop: Bench) -> None:
     ifname = loop.nic(0)
     told = loop.lab.ask("diagnose", loop.vm.server.name, ifname, "identify", "--seconds", "1")
     assert (told[0]["ok"], told[0]["text"]) == (True, f"{ifname}: the LED blinked for 1 s")
+
+
+def test_a_port_of_soft_roce(server: Bench) -> None:
+    guest, ifname = server.guest, server.nic(0)
+    guest.run(f"modprobe rdma_rxe; ip link set {ifname} up; ip addr add 192.0.2.1/24 dev {ifname}")
+    guest.run(f"rdma link add rxe0 type rxe netdev {ifname}; udevadm settle")
+    wait_for(lambda: guest.read("/sys/class/infiniband/rxe0/ports/1/state").startswith("4:"), "the port is active")
+    items = collected(server, "rdma")
+    (found,) = [item for item in items if isinstance(item, dict)]
+    assert (found["key"], found["link_layer"], found["state"]) == ("rxe0/1", "Ethernet", "active")
+    assert (found["ifnames"], found["nics"]) == ([ifname], [server.vm.server.mac(0)])
+    assert {"gid": "::ffff:192.0.2.1", "type": "RoCE v2"}.items() <= found["gids"][-1].items()
+    said = guest.run("rdma link show rxe0/1").split()
+    words = dict(zip(said[2::2], said[3::2], strict=False))
+    assert found["state"] == words["state"].lower()
+    assert found["phys_state"] == words["physical_state"].replace("_", "").lower()
+    assert words["netdev"] == ifname
+    counters = {item[0] for item in items if isinstance(item, list) and item[1] == "rxe0/1"}
+    assert {"rdma.driver_rx_packets", "rdma.driver_tx_packets", "rdma.duplicate_requests"} <= counters
