@@ -17,8 +17,9 @@ META = "linux-image-amd64"
 SOURCES = ("drivers/net/netdevsim", "drivers/edac/edac_mc.h", "drivers/edac/edac_module.h", "drivers/edac/edac_pci.h")
 # What no server has: left out of the guest, which reads its modules uncompressed.
 LEFT_OUT = (
-    *("sound", "drivers/gpu", "drivers/media", "drivers/staging", "drivers/net/wireless", "drivers/infiniband"),
-    *("drivers/iio", "drivers/bluetooth", "net/bluetooth", "drivers/isdn", "drivers/comedi", "drivers/video"),
+    *("sound", "drivers/gpu", "drivers/media", "drivers/staging", "drivers/net/wireless", "drivers/iio"),
+    *("drivers/infiniband/hw", "drivers/infiniband/ulp", "drivers/bluetooth", "net/bluetooth", "drivers/isdn"),
+    *("drivers/comedi", "drivers/video"),
     *("fs/ocfs2", "fs/xfs", "fs/btrfs", "drivers/scsi", "drivers/input/joystick", "drivers/hid", "net/mac80211"),
     *("net/wireless", "drivers/usb/serial", "drivers/mmc", "drivers/platform", "drivers/mfd", "drivers/target"),
 )
