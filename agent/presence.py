@@ -23,6 +23,17 @@ from wire.topics import Channel
 
 REMEMBERED = 256  # ids of commands that were done: QoS 1 may bring one twice
 NOTHING = Polled([], [], [])
+BANDS = {  # metric -> how far it may move unsaid, in its unit
+    "snmp.temp_celsius": 0.5,
+    "snmp.battery_celsius": 0.5,
+    "snmp.humidity_percent": 1.0,
+    "snmp.load_percent": 1.0,
+    "snmp.frequency_hertz": 0.1,
+    "snmp.fan_rpm": 50.0,
+    **{f"{protocol}.temp_celsius": 1.0 for protocol in ("ipmi", "redfish")},
+    **{f"{protocol}.fan_rpm": 50.0 for protocol in ("ipmi", "redfish")},
+    **{f"{protocol}.system_watts": 5.0 for protocol in ("ipmi", "redfish")},
+}
 CATEGORY = {"ipmi": "bmc", "redfish": "bmc", "snmp": "device"}
 
 
@@ -57,7 +68,7 @@ class Presence:
         self._own_labels = labels
         self._place = place
         self._flow = Flow(place.replay)
-        self._changes = Changes()
+        self._changes = Changes(BANDS)
         self._lost_facts = 0
         self._sick = False
         self._ask = ask

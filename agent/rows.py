@@ -1,7 +1,7 @@
 """From the runs of a cycle to rows of the spool; facts only when they changed, samples only when they moved."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -23,11 +23,11 @@ BANDS = {metric: band for collector in ALL for metric, band in collector.ABOUT.m
 class Changes:
     """What the inventory was last told: a digest and a status per collector."""
 
-    def __init__(self) -> None:
+    def __init__(self, bands: Mapping[str, float] = BANDS) -> None:
         self.facts: dict[str, list[Fact]] = {}
         self._digests: dict[str, str] = {}
         self._statuses: dict[str, Status] = {}
-        self._moved = Moved(BANDS)
+        self._moved = Moved(bands)
 
     def resend(self) -> None:
         """Send all facts and samples with their next run."""
