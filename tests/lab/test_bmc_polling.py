@@ -295,7 +295,7 @@ def test_one_that_stops_in_the_middle_is_ended_and_nothing_is_left(alone: Simula
         relay.deaf_after = 30
         with pytest.raises(DeviceError, match=f"^(no answer within {SHORT_S:g} s|stopped answering)"):
             await ipmi.poll(target(alone, relay.port, SHORT_S), secret(alone))
-        assert children() == []
+        await until(lambda: children() == [])
         relay.deaf_after = 1 << 30
         assert bmc_fact(await ipmi.poll(target(alone, relay.port), secret(alone))).power == "off"
 
