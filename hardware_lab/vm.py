@@ -103,7 +103,7 @@ class Vm:
         except LabError as error:
             if not self.on:
                 raise
-            print(f"{error}: reset", file=sys.stderr)
+            sys.stderr.write(f"{error}: reset\n")
             self.reset()
             self._until(lambda: READY in self.console(), BOOT_S, "did not boot, twice")
         self.guest.run("true", timeout_s=BOOT_S)

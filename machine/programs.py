@@ -1,4 +1,4 @@
-"""Programs of other projects that read hardware, by a table of those that may be run; their output is theirs to parse."""
+"""Programs of other projects that read hardware, by a table of those that may be run."""
 
 import os
 import signal

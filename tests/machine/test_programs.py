@@ -28,13 +28,13 @@ def test_what_it_prints_counts_and_its_status_does_not(smartctl: Path) -> None:
 
 def test_one_that_fails_without_a_word_is_an_error_with_its_complaint(smartctl: Path) -> None:
     smartctl.write_text("#!/bin/sh\necho 'one' >&2; echo 'no such device' >&2; exit 2\n")
-    with pytest.raises(MachineError, match="^smartctl: no such device$"):
+    with pytest.raises(MachineError, match=r"^smartctl: no such device$"):
         Live().command("smartctl")
 
 
 def test_one_that_does_not_end_is_killed_with_its_children(smartctl: Path, tmp_path: Path) -> None:
     smartctl.write_text(f"#!/bin/sh\nsleep 600 & echo $! >{tmp_path}/child; wait\n")
-    with pytest.raises(MachineError, match="did not end within 0.5 s"):
+    with pytest.raises(MachineError, match=r"did not end within 0\.5 s"):
         programs.run("smartctl", timeout_s=0.5)
     child = int((tmp_path / "child").read_text())
     stat = Path(f"/proc/{child}/stat")
