@@ -37,6 +37,7 @@ ACTIONS = {  # action -> kind, severity, words
     "online": ("online", Severity.INFO, "is online"),
     "offline": ("offline", Severity.WARNING, "is offline"),
 }
+_VIRTUAL_DISKS = "/devices/virtual/block/"  # loops, RAM disks, dm; an NVMe disk of several paths is in nvme-subsystem
 _BINDS = ("pci",)  # of the rest, who drives it is of no interest
 _RECOVERY = {  # pci_uevent_ers(): after an uncorrectable PCIe error
     "BEGIN_RECOVERY": (Severity.WARNING, "recovers from a PCIe error"),
@@ -88,7 +89,7 @@ def is_told(uevent: Uevent) -> bool:
     if uevent.subsystem not in SUBSYSTEMS or "SYNTH_UUID" in uevent.properties:  # that one: somebody wrote to `uevent`
         return False
     if uevent.subsystem == "block" and (
-        uevent.properties.get("DEVTYPE") != "disk" or uevent.devpath.startswith("/devices/virtual/")
+        uevent.properties.get("DEVTYPE") != "disk" or uevent.devpath.startswith(_VIRTUAL_DISKS)
     ):
         return False
     if uevent.subsystem == "usb" and uevent.properties.get("DEVTYPE") != "usb_device":

@@ -167,6 +167,11 @@ def test_what_is_left_out() -> None:
     assert not is_told(uevent("add", "thermal", "/devices/virtual/thermal/cooling_device3"))
 
 
+def test_a_disk_over_nvme_controllers_is_no_virtual_one() -> None:
+    devpath = "/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1"
+    assert is_told(uevent("add", "block", devpath, DEVTYPE="disk"))
+
+
 def test_what_drivers_tell_of_devices_that_stay() -> None:
     hotplug = Hotplug(lambda _: {})
     changes = [
