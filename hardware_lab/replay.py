@@ -31,7 +31,9 @@ HOSTNAME, SERIAL, UUID_, BOARD = range(4)  # places in `Person.words`; MACs foll
 _NAMESPACE = UUID("3f0a2e61-8f57-5e0b-9a34-6c6162666c74")  # any fixed one: the same number is the same host for ever
 _MARKS = ("@hostname@", "@serial@", "@uuid@", "@board@")
 _NO_MAC = ("", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff")
-_GAUGE = re.compile(r"free|used|available|cached|average|^hwmon\.")
+_GAUGE = re.compile(
+    r"free|used|available|cached|average|^hwmon\.|^fans\.|^psu\.|^power\.watts|^thermal\.|^optics\.|^smart\.(temperature|percentage|spare)"
+)
 
 
 class Piece(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from tuners import bond_rules, cable_rules, hardware_rules, placement_rules, platform_rules
+from tuners import bond_rules, cable_rules, hardware_rules, part_rules, placement_rules, platform_rules
 from tuners.hostfacts import HostFacts
 from tuners.placement_rules import Latest
 from wire.policy import Finding
@@ -44,6 +44,12 @@ RULES: tuple[Rule, ...] = (
     platform_rules.machine_checks,
     platform_rules.firmware_waits,
     platform_rules.watchdog_reset,
+    part_rules.drive_health,
+    part_rules.array_degraded,
+    part_rules.power_supply,
+    part_rules.fan_failed,
+    part_rules.power_alarm,
+    part_rules.optics_alarm,
 )
 
 _GRAVEST_FIRST = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}

@@ -26,6 +26,7 @@ from wire.facts import (
     Watchdog,
 )
 
+K = TypeVar("K", bound=Fact)
 F = TypeVar(
     "F",
     Bond,
@@ -74,6 +75,10 @@ class HostFacts:
         self.cmdline = self._only(Cmdline)
         self.clock = self._only(Clock)
         self.device = self._only(Device)
+
+    def of(self, kind: type[K]) -> list[K]:
+        """The facts of one kind, by key."""
+        return [fact for fact in self.all() if isinstance(fact, kind)]
 
     def _kind(self, kind: type[F]) -> dict[str, F]:
         found = (fact for fact in self._facts.values() if isinstance(fact, kind))
