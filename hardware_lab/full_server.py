@@ -7,7 +7,7 @@ counted memory errors, two drives, BMC, TPM, watchdog, and a switch that speaks 
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from hardware_lab import cage, chips, dimms, eeprom, image, install, wires
@@ -30,7 +30,7 @@ LISTEN_S = 40
 
 
 @contextlib.contextmanager
-def server(name: str) -> Iterator[Vm]:
+def server(name: str) -> Generator[Vm]:
     """It, ready to be recorded; gone afterwards. Raises LabError."""
     lab = Lab.create(name)
     switch = FarEnd(lab.wires, lab.folder / "switch")
