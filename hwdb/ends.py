@@ -8,6 +8,7 @@ from hwdb.cli.output import clean
 from hwdb.parts import Values, of, some
 from wire.facts import Fact, Lldp, Nic, Optics
 
+MOST_LANES = 4  # whose values stand one by one
 HEADERS = ("NIC", "module", "part", "serial", "Tx dBm", "Rx dBm", "°C", "far end")
 
 
@@ -40,9 +41,14 @@ def _module(one: Optics | None, values: Values) -> tuple[str, ...]:
 
 
 def _lanes(values: Values, metric: str, key: str) -> str:
-    """The newest values of a module, lane by lane."""
+    """The newest values of a module, lane by lane; of many lanes the lowest and the highest, and how many they are."""
     found = sorted((of_key, value) for (name, of_key), value in values.items() if name == metric)
-    return " ".join(f"{value:.1f}" for of_key, value in found if of_key == key or of_key.startswith(f"{key}/"))
+    lanes = [f"{value:.1f}" for of_key, value in found if of_key == key or of_key.startswith(f"{key}/")]
+    if len(lanes) > 1 and len(set(lanes)) == 1:
+        return f"{lanes[0]} x{len(lanes)}"
+    if len(lanes) > MOST_LANES:
+        return f"{min(lanes, key=float)} to {max(lanes, key=float)} x{len(lanes)}"
+    return " ".join(lanes)
 
 
 def _far(heard: Sequence[Lldp]) -> str:

@@ -251,9 +251,11 @@ def _log(values: Values) -> str:
 def _reading(values: Values, family: str, key: str) -> str:
     """A component's newest values of one family of metrics, with the unit that ends the metric's name."""
     found = {metric: value for (metric, of_key), value in values.items() if of_key == key and metric.startswith(family)}
-    return " ".join(
-        f"{value:.4g} {UNITS.get(metric.rpartition('_')[2], '')}".strip() for metric, value in found.items()
-    )
+    return " ".join(f"{value:.4g} {UNITS.get(_ending(metric), '')}".strip() for metric, value in found.items())
+
+
+def _ending(metric: str) -> str:
+    return metric.replace(".", "_").rpartition("_")[2]
 
 
 def _watts(watts: float | None) -> str:

@@ -21,8 +21,8 @@ TRIES = 4
 
 
 class Door(simplesession.Session):  # type: ignore[misc]
-    """pyghmi's session without a thread, which sends again what was lost: pyghmi's own loses its thread's wake-ups (one
-    request in a hundred then waits for half a second or more), and its simple one waits for ever."""
+    """pyghmi's session without a thread, which sends again what was lost: its simple one waits for ever, and with its
+    own one request in a hundred waited for half a second or more."""
 
     def wait_for_rsp(self, timeout: float | None = None, callout: bool = True) -> None:  # noqa: ARG002
         """Take what comes; when nothing does for long enough, send again or give up."""

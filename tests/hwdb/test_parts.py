@@ -68,6 +68,11 @@ def test_a_rack_device_shows_what_it_has() -> None:
     assert "network" not in text
 
 
+def test_power_has_its_unit() -> None:
+    meter = kinds.PowerMeter(key="m", chip="power_meter", channel="power1")
+    assert parts.lines([meter], {("power.watts", "m"): 312.0}) == [("power", "power_meter 312 W")]
+
+
 def test_a_cable_shows_its_module_its_light_and_its_far_end() -> None:
     nic = kinds.Nic(key="aa", ifname="eth0", ifindex=2)
     module = Optics(key="aa", ifname="eth0", form="QSFP28", media=["100GBASE-LR4"], vendor="V", part="P", serial="S")
@@ -84,6 +89,9 @@ def test_a_cable_shows_its_module_its_light_and_its_far_end() -> None:
         "",
         "leaf1 Eth1/7",
     ]
+    many = {("optics.tx_power_dbm", f"aa/{lane}"): -2.0 - lane / 10 for lane in range(1, 9)}
+    assert ends.rows([nic, module], many)[0][4].plain == "-2.8 to -2.1 x8"
+    assert ends.rows([nic, module], dict.fromkeys(many, -2.0))[0][4].plain == "-2.0 x8"
     blocked = kinds.Lldp(key="aa", state="blocked", reason="the firmware's agent keeps them")
     assert ends.rows([nic, blocked], {})[0][-1].plain == "blocked: the firmware's agent keeps them"
 
