@@ -1,8 +1,6 @@
 """The poller's configuration: TOML with broker, devices and traps, and a file of secrets nobody else may read."""
 
 import ipaddress
-import re
-import stat
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from agent.config import Broker, ConfigError, Replay, default_state_dir
+from pollers.credentials import CredentialsError, read_secrets
 from pollers.target import Secret, Target
 from wire.topics import is_id
 
@@ -52,25 +51,16 @@ def load(path: Path) -> PollerConfig:
     config = _convert(tree, PollerConfig, str(path))
     if config.secrets_file:
         file = path.parent / config.secrets_file
-        config.secrets = read_secrets(file)
+        config.secrets = _secrets(file)
     _check(config, path)
     return config
 
 
-def read_secrets(path: Path) -> dict[str, Secret]:
-    """Credentials by name; raises ConfigError, also when others than the owner may read them."""
+def _secrets(path: Path) -> dict[str, Secret]:
     try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"{path}: others may read it (mode {stat.S_IMODE(mode):04o}); chmod 600 {path}")
-    tree = _toml(path)
-    try:
-        return msgspec.convert(tree, dict[str, Secret])
-    except msgspec.ValidationError as error:
-        what = re.sub(r"`[^`]*`", "a field", str(error).partition(" - at ")[0])  # a name in it may be a value
-        raise ConfigError(f"{path}: not tables of credentials: {what}") from None
+        return read_secrets(path)
+    except CredentialsError as error:
+        raise ConfigError(str(error)) from None
 
 
 def address_of(listen: str) -> tuple[str, int]:
