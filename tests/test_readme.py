@@ -36,7 +36,8 @@ def test_its_commands_exist(page: str) -> None:
             argv = ["make", "--dry-run", "--silent", *verb[1:]]
         else:
             known = 3 if verb[1] == "policy" else 2
-            argv = [str(BIN / verb[0]), *verb[1:known], "--help"]
+            words = [word for word in verb[1:known] if not word.startswith("-")]
+            argv = [str(BIN / verb[0]), *words, "--help"]
         done = subprocess.run(argv, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(verb)}: {done.stderr}"
 
