@@ -94,12 +94,13 @@ def test_one_that_writes_without_end_is_killed(folder: Path, running: Hooks) -> 
 
 
 def test_one_that_closes_its_output_does_not_keep_the_agent_awake(folder: Path, running: Hooks) -> None:
-    os.mkfifo(folder / "go")
-    script(folder, "mute", f"exec >&- 2>&-; echo closed > {folder}/go; read line < {folder}/go")
+    for name in ("closed", "go"):
+        os.mkfifo(folder / name)
+    script(folder, "mute", f"exec >&- 2>&-; echo closed > {folder}/closed; read line < {folder}/go")
     running.ask("mute", EVENT)
     running.step()
-    with (folder / "go").open("r+b", buffering=0) as gate:
-        assert gate.readline() == b"closed\n"
+    with (folder / "closed").open("rb", buffering=0) as told, (folder / "go").open("r+b", buffering=0) as gate:
+        assert told.readline() == b"closed\n"
         running.step()
         assert select.select(running.filenos(), [], [], 0) == ([], [], [])
         gate.write(b"\n")
