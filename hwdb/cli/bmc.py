@@ -81,11 +81,12 @@ class _Asked(msgspec.Struct):
     way: "Way"
 
 
-class PowerLine(msgspec.Struct):
-    """A host's power state."""
+class SettingLine(msgspec.Struct):
+    """What a host's BMC has now."""
 
     hostname: str
-    power: str
+    setting: str
+    state: str
 
 
 @app.callback()
@@ -128,14 +129,11 @@ def bmc(  # noqa: PLR0917 - options, by name
 @app.command()
 def power(context: typer.Context, action: Power, yes: Yes = False, db: Db = "", output: Output = Format.TABLE) -> None:
     """Power state, or a change of it: off and cycle cut the power, soft asks the operating system."""
-    from hwdb.cli.output import columns, emit  # noqa: PLC0415
-
     door = _door(context, db)
     if action is not Power.STATUS:
         _confirm(_WARNINGS[action].format(door.hostname), yes=yes)
     state = _tell(door, "power", action.value, quiet=action is Power.STATUS)
-    line = columns(PowerLine, [("host", lambda line: line.hostname), ("power", lambda line: line.power)])
-    emit([PowerLine(door.hostname, state)], line, output)
+    _show(door, "power", state, output)
 
 
 @app.command()
@@ -146,18 +144,21 @@ def bootdev(  # noqa: PLR0917 - options, by name
     efi: Annotated[bool, typer.Option("--efi", help="By UEFI's way.")] = False,
     yes: Yes = False,
     db: Db = "",
+    output: Output = Format.TABLE,
 ) -> None:
     """From what the host starts: by the network, from disk, into its setup; none is as the setup says."""
     door = _door(context, db)
     often = "the next time" if once else "from now on"
     _confirm(f"{door.hostname} will start from {device.value} {often}.", yes=yes)
-    _tell(door, "bootdev", " ".join([device.value, *["once"] * once, *["efi"] * efi]))
+    wanted = " ".join([device.value, *["once"] * once, *["efi"] * efi])
+    _show(door, "bootdev", _tell(door, "bootdev", wanted) or wanted, output)
 
 
 @app.command()
-def identify(context: typer.Context, state: Switch, db: Db = "") -> None:
+def identify(context: typer.Context, state: Switch, db: Db = "", output: Output = Format.TABLE) -> None:
     """The chassis' identify LED."""
-    _tell(_door(context, db), "identify", state.value)
+    door = _door(context, db)
+    _show(door, "identify", _tell(door, "identify", state.value) or state.value, output)
 
 
 @app.command()
@@ -207,6 +208,20 @@ def console(
             )
     finally:
         audit(door, "console", "closed")
+
+
+def _show(door: "Door", setting: str, state: str, output: Format) -> None:
+    from hwdb.cli.output import columns, emit  # noqa: PLC0415
+
+    shown = columns(
+        SettingLine,
+        [
+            ("host", lambda line: line.hostname),
+            ("setting", lambda line: line.setting),
+            ("state", lambda line: line.state),
+        ],
+    )
+    emit([SettingLine(door.hostname, setting, state)], shown, output)
 
 
 def _door(context: typer.Context, db: str) -> "Door":

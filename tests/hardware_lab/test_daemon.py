@@ -70,5 +70,5 @@ def test_a_missing_program_is_named_in_one_line(tmp_path: Path) -> None:
 
 def test_one_that_ends_at_once_says_why(tmp_path: Path) -> None:
     daemon.start(["sh", "-c", "echo first; echo the reason >&2; exit 3"], tmp_path, NAME)
-    with pytest.raises(LabError, match=r"the reason$"):
+    with pytest.raises(LabError, match=r"the reason, status 3$"):
         daemon.await_ready(tmp_path, NAME, lambda: False)

@@ -71,11 +71,11 @@ def test_power_by_the_command_line_is_real_and_audited(loop: Bench, tmp_path: Pa
     secrets.write_text(f'[bmc]\nusername = "admin"\npassword = "{bmc.password}"\n')
     way = ["bmc", "--address", "127.0.0.1", "--port", str(bmc.ports.lan), "--secrets", str(secrets), vm.server.name]
     first = loop.guest.read("/proc/sys/kernel/random/boot_id")
-    assert loop.lab.ask(*way, "power", "status")[0]["power"] == "on"
-    assert loop.lab.ask(*way, "power", "off", "--yes")[0]["power"] == "off"
+    assert loop.lab.ask(*way, "power", "status")[0]["state"] == "on"
+    assert loop.lab.ask(*way, "power", "off", "--yes")[0]["state"] == "off"
     wait_for(lambda: not vm.on, "the server without power")
     loop.guest.hang_up()
-    assert loop.lab.ask(*way, "power", "on", "--yes")[0]["power"] == "on"
+    assert loop.lab.ask(*way, "power", "on", "--yes")[0]["state"] == "on"
     vm.wait_ready()
     assert loop.guest.read("/proc/sys/kernel/random/boot_id") != first
     audited = [event["text"] for event in loop.lab.ask("events", "-n", "1000") if event["kind"] == "bmc.command"]

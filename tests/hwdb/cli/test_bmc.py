@@ -69,12 +69,12 @@ def report(url: str, host_id: str, *facts: Bmc | Dmi, seq: int = 2) -> None:
 
 def test_power_is_asked_about_done_and_written_down(url: str, way: list[str], service: Server) -> None:
     assert parsed("json", fine(url, *way, "alpha", "power", "status", "-o", "json")) == [
-        {"hostname": "alpha", "power": "on"}
+        {"hostname": "alpha", "setting": "power", "state": "on"}
     ]
     assert "This cuts the power of alpha. Go on?" in fails(url, Exit.REFUSED, *way, "alpha", "power", "off")
     assert (audited(url), service.service.resets) == ([], [])
     assert parsed("json", fine(url, *way, "alpha", "power", "off", "--yes", "-o", "json")) == [
-        {"hostname": "alpha", "power": "off"}
+        {"hostname": "alpha", "setting": "power", "state": "off"}
     ]
     fine(url, *way, "alpha", "bootdev", "pxe", "--once", "--yes")
     fine(url, *way, "alpha", "identify", "on")
