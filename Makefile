@@ -34,7 +34,7 @@ lab: .venv/.lab ## what the lab needs: packages, kernel, guest image; two minute
 lab-test: .venv/.dev lab ## the tests in virtual machines alone
 	@$(BIN)/python -m pytest -m "lab and not soak" $(ARGS)
 
-lab-soak: .venv/.dev lab ## what takes long: every fault, bonds, irqbalance, wires; 500 random deaths, 5,000 simulated hosts
+lab-soak: .venv/.dev lab ## what takes long: every collector live, every fault, bonds, wires; 500 random deaths, 5,000 simulated hosts
 	@RACKHAND_SOAK=10 $(BIN)/python -m pytest -s tests/lab tests/hardware_lab/test_fleet.py -m "soak or not lab" $(ARGS)
 	@RACKHAND_SOAK=10 $(BIN)/python -m pytest -s tests/lab/test_kill.py $(ARGS)
 

@@ -14,7 +14,7 @@ from pollers import ipmi, ipmi_console
 from tests.lab.conftest import Bench, wait_for
 from tests.lab.test_bmc_polling import bmc_fact, run, secret, target
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.soak]
 
 COLLECT = """
 import json, msgspec

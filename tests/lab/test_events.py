@@ -10,7 +10,7 @@ from hardware_lab import errors, faults
 from hardware_lab.install import CONFIG
 from tests.lab.conftest import Bench, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
 HOOKS = "/etc/rackhand/hooks.d"
 RULES = f"""
 [events]

@@ -15,7 +15,7 @@ from hardware_lab.far_end import FarEnd
 from hardware_lab.snmp import Device
 from tests.lab.conftest import Bench, wait_for
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.soak]
 REMOTE_PORT = f"{snmp.LLDP_REMOTE}.7.0"  # lldpRemPortId, then port and neighbour
 
 # Collects until every NIC that is named has a neighbour.

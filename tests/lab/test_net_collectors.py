@@ -11,7 +11,7 @@ from hardware_lab import cage, faults
 from hardware_lab.eeprom import Optic, build
 from tests.lab.conftest import Bench, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
 AGENT = "/opt/rackhand/bin/rackhand-agent"
 COLLECT = """
 import msgspec

@@ -9,7 +9,7 @@ import pytest
 from hardware_lab import dimms, errors
 from tests.lab.conftest import Bench, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
 COLLECT = """
 import msgspec
 from collectors.registry import by_name

@@ -10,7 +10,7 @@ from tests.lab.collecting import Watch, seen
 from tests.lab.conftest import Bench, wait_for
 from wire.facts import DriveHealth, Nvme
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
 RECORD = """
 from collectors.registry import by_name
 from collectors.run import run
