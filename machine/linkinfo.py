@@ -7,12 +7,13 @@ import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from machine import Machine, MachineError, nla, rtnl
+from machine import Machine, MachineError, Reply, nla, rtnl
 from wire.text import clean
 
 _LINKINFO, _EXT_MASK, _VFINFO_LIST, _VF_INFO = 18, 29, 22, 1
 _KIND, _DATA, _PORT_KIND, _PORT_DATA = 1, 2, 4, 5
 _SKIP_STATS, _WITH_VFS = 8, 1  # RTEXT_FILTER_SKIP_STATS, RTEXT_FILTER_VF
+MOST_LISTED = 0xFFFF  # bytes of one attribute
 _IFINFO = struct.Struct("=BxHiII")
 _WANTED = frozenset({_LINKINFO})
 _SWITCH_ID, _PORT_NAME = 36, 38
@@ -149,9 +150,19 @@ def protocol(value: bytes) -> str:
 
 
 def read_vfs(machine: Machine, ifindex: int) -> list[Vf]:
-    """The virtual functions of a physical one, with their counters, by index. Raises MachineError."""
-    request = _IFINFO.pack(0, 0, ifindex, 0, 0) + nla.u32(_EXT_MASK, _WITH_VFS)
-    return [vf for reply in machine.rtnl(rtnl.GETLINK, request) for vf in parse_vfs(reply.payload)]
+    """The virtual functions of a physical one, with their counters, by index. Raises MachineError.
+
+    An attribute holds 64 KiB, and the kernel's list runs over it without a word at some 230 functions: without
+    counters, which are then left out, some 320 fit.
+    """
+    replies = _ask_vfs(machine, ifindex, _WITH_VFS)
+    if any(len(reply.payload) > MOST_LISTED for reply in replies):
+        replies = _ask_vfs(machine, ifindex, _WITH_VFS | _SKIP_STATS)
+    return [vf for reply in replies for vf in parse_vfs(reply.payload)]
+
+
+def _ask_vfs(machine: Machine, ifindex: int, mask: int) -> list[Reply]:
+    return machine.rtnl(rtnl.GETLINK, _IFINFO.pack(0, 0, ifindex, 0, 0) + nla.u32(_EXT_MASK, mask))
 
 
 def parse_vfs(payload: bytes) -> list[Vf]:

@@ -11,6 +11,13 @@ from tests.lab.conftest import Bench
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
 VFS = 256
+COUNT = """
+from machine import linkinfo, rtnl
+from machine.live import Live
+machine = Live()
+(index,) = [link.ifindex for link in rtnl.read_links(machine) if link.ifname == "{ifname}"]
+print(*(vf.number for vf in linkinfo.read_vfs(machine, index)))
+"""
 REPRESENTOR = re.compile(r"pf\d+vf\d+$")
 
 
@@ -27,6 +34,8 @@ def test_the_agent_reads_hundreds_of_virtual_functions_and_their_representors(se
     facts: list[dict[str, Any]] = said["facts"]
     links = {fact["ifname"] for fact in facts if fact["kind"] == "nic"}
     assert len({link for link in links if REPRESENTOR.search(link)}) == VFS, sorted(links)[:20]
+    counted = server.python(COUNT.format(ifname=name)).split()
+    assert counted == [str(number) for number in range(VFS)]
     assert {one["status"] for one in said["collectors"].values()} <= {"ok", "absent"}
     guest.run(f"echo 7 > {folder}/del_device", timeout_s=300)
     guest.run("udevadm settle -t 120", timeout_s=200)

@@ -1,12 +1,13 @@
 """Link kinds and virtual functions as bytes: structs built by hand as the kernel lays them out, and broken ones."""
 
 import struct
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine import MachineError, Reply, linkinfo, nla, team
+from machine import Machine, MachineError, Reply, linkinfo, nla, team
 from machine.redact import redact
 from machine.tape import Tape
 
@@ -62,6 +63,30 @@ def test_what_a_driver_does_not_have_is_none_and_zeros_are_no_mac() -> None:
     assert (found.mac, found.spoofchk, found.trust, found.link_state) == ("", None, None, "")
     assert (found.min_tx_mbps, found.max_tx_mbps, found.vlan_id, found.vlan_protocol) == (0, 40, 0, "")
     assert linkinfo.parse_vfs(message()) == []
+
+
+class Crowded:
+    """A kernel whose physical function has so many: the length of the list is cut to 16 bits, as the real one does."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.masks: list[int] = []
+
+    def rtnl(self, kind: int, payload: bytes, *, dump: bool = False) -> list[Reply]:  # noqa: ARG002
+        mask = nla.number(nla.table(payload, len(HEADER))[29])
+        self.masks.append(mask)
+        counters = [] if mask & 8 else [nla.nest(8, *(nla.attr(at, bytes(8)) for at in range(8)))]
+        listed = b"".join(vf(number, *counters, nla.attr(5, words(number, 0))) for number in range(self.count))
+        head = struct.pack("=HH", (len(listed) + 4) & 0xFFFF, 22 | nla.NESTED)
+        return [Reply(kind, HEADER + head + listed)]
+
+
+@pytest.mark.parametrize(("count", "masks"), [(63, [1]), (512, [1, 9])])
+def test_a_list_that_runs_over_its_attribute_is_asked_for_without_counters(count: int, masks: list[int]) -> None:
+    kernel = Crowded(count)
+    found = linkinfo.read_vfs(cast("Machine", kernel), 7)
+    assert [one.number for one in found] == list(range(count))
+    assert kernel.masks == masks
 
 
 def test_protocols_are_named_and_others_numbered() -> None:
