@@ -122,7 +122,7 @@ def _drives(facts: Sequence[Fact], _values: Values) -> list[str]:
     health = {one.key: one for one in of(facts, DriveHealth)} | {one.name: one for one in of(facts, DriveHealth)}
     kinds: dict[str, list[Disk]] = {}
     for disk in of(facts, Disk):
-        words = (disk.model or disk.vendor or "unnamed", decimal_size(disk.size_bytes), disk.transport)
+        words = (disk.model or disk.vendor, decimal_size(disk.size_bytes), disk.transport)
         kinds.setdefault(" ".join(filter(None, words)), []).append(disk)
     return [
         _joined(
