@@ -11,7 +11,7 @@ from hardware_lab import cage, faults
 from hardware_lab.eeprom import Optic, build
 from tests.lab.conftest import Bench, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
+pytestmark = [pytest.mark.lab, pytest.mark.root]
 AGENT = "/opt/rackhand/bin/rackhand-agent"
 COLLECT = """
 import msgspec
@@ -263,6 +263,7 @@ def test_a_question_of_the_inventory_is_answered(loop: Bench) -> None:
     assert (told[0]["ok"], told[0]["text"]) == (True, f"{ifname}: the LED blinked for 1 s")
 
 
+@pytest.mark.soak
 def test_a_port_of_soft_roce(server: Bench) -> None:
     guest, ifname = server.guest, server.nic(0)
     guest.run(f"modprobe rdma_rxe; ip link set {ifname} up; ip addr add 192.0.2.1/24 dev {ifname}")

@@ -19,7 +19,7 @@ from hardware_lab.install import UNIT
 from tests.lab.conftest import Bench, wait_for
 from tests.lab.test_optics import REAL, decoded
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
+pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 RUN = """
 import json, sys, msgspec

@@ -7,7 +7,7 @@ from hardware_lab.chips import ADT7475, DPS800, JC42, LM75, MAX6639
 from tests.lab.collecting import Seen, Watch, seen
 from tests.lab.conftest import Bench, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
+pytestmark = [pytest.mark.lab, pytest.mark.root]
 CPUFREQ = "/sys/devices/system/cpu/cpufreq"
 
 

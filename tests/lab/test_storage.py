@@ -10,7 +10,7 @@ from tests.lab.collecting import Watch, seen
 from tests.lab.conftest import Bench, wait_for
 from wire.facts import DriveHealth, Nvme
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
+pytestmark = [pytest.mark.lab, pytest.mark.root]
 RECORD = """
 from collectors.registry import by_name
 from collectors.run import run
@@ -68,7 +68,10 @@ def test_a_drive_is_what_was_plugged_in(drive: Bench) -> None:
     assert (disk["transport"], disk["serial"], disk["size_bytes"]) == ("nvme", serial, built.size_mib << 20)
     assert (disk["numa_node"], disk["address"]) == (built.node, controller["address"])
     assert disk["logical_block_bytes"] == int(drive.guest.read("/sys/block/nvme0n1/queue/logical_block_size"))
-    assert f"[{disk['scheduler']}]" in drive.guest.read("/sys/block/nvme0n1/queue/scheduler")
+    schedulers = drive.guest.read(
+        "/sys/block/nvme0n1/queue/scheduler"
+    )  # without brackets where there is none to choose
+    assert disk.get("scheduler", "") == schedulers.partition("[")[2].partition("]")[0]
     assert disks["vda"]["transport"] == "virtio"
     (function,) = [fact for fact in storage.facts if fact.get("type") == "nvme"]
     assert (function["key"], function["driver"], function["disks"]) == (controller["address"], "nvme", ["nvme0n1"])
@@ -133,40 +136,3 @@ def test_a_drive_that_is_pulled_is_gone(drive: Bench) -> None:
     storage, told = seen(drive, "storage", "smart")
     assert [fact["name"] for fact in storage.facts if fact["kind"] == "disk"] == ["vda"]
     assert told.status == "absent"
-
-
-MIRROR = """set -e
-modprobe -a loop raid1
-for at in 0 1; do
-    truncate -s 16M /tmp/half$at
-    losetup /dev/loop$at /tmp/half$at
-done
-echo md_lab > /sys/module/md_mod/parameters/new_array
-cd /sys/block/md_lab/md
-echo raid1 > level
-echo none > metadata_version
-echo 2 > raid_disks
-echo 16384 > component_size
-for at in 0 1; do
-    cat /sys/block/loop$at/dev > new_dev
-    echo 16384 > dev-loop$at/size
-    echo $at > dev-loop$at/slot
-done
-echo clean > array_state
-"""
-
-
-def test_a_mirror_without_a_spare_that_loses_a_half_is_an_event(server: Bench) -> None:
-    server.guest.run(MIRROR)
-    watch = Watch(server, "storage")
-    (before,) = seen(server, "storage")
-    array = before.one("array")
-    assert (array["name"], array["level"], array["wanted"], array["working"]) == ("md_lab", "raid1", 2, 2)
-    assert {member["name"]: member.get("flags", []) for member in array["members"]} == {"loop0": [], "loop1": []}
-    assert array["health"] == "ok"
-    server.guest.write("/sys/block/md_lab/md/dev-loop1/state", "faulty")
-    event = watch.wait("storage.array")
-    assert (event["key"], event["severity"]) == (array["key"], "warning")
-    assert "md_lab is degraded: 1 of 2 members work" in event["text"]
-    (after,) = seen(server, "storage")
-    assert after.one("array")["working"] == 1
