@@ -26,29 +26,7 @@ from wire.facts import (
     Watchdog,
 )
 
-K = TypeVar("K", bound=Fact)
-F = TypeVar(
-    "F",
-    Bond,
-    Clock,
-    Cmdline,
-    Cpu,
-    Device,
-    Dmi,
-    Ethtool,
-    Firmware,
-    Hwmon,
-    Irq,
-    Lldp,
-    Memory,
-    Nic,
-    Numa,
-    Pci,
-    Pcie,
-    Queues,
-    Softnet,
-    Watchdog,
-)
+F = TypeVar("F", bound=Fact)
 
 
 class HostFacts:
@@ -56,6 +34,9 @@ class HostFacts:
 
     def __init__(self, facts: Iterable[Fact]) -> None:
         self._facts = {(type(fact).__name__, fact.key): fact for fact in facts}
+        self._kinds: dict[type[Fact], list[Fact]] = {}
+        for fact in self.all():
+            self._kinds.setdefault(type(fact), []).append(fact)
         self.nics = self._kind(Nic)
         self.ethtool = self._kind(Ethtool)
         self.irq = self._kind(Irq)
@@ -76,13 +57,12 @@ class HostFacts:
         self.clock = self._only(Clock)
         self.device = self._only(Device)
 
-    def of(self, kind: type[K]) -> list[K]:
+    def of(self, kind: type[F]) -> list[F]:
         """The facts of one kind, by key."""
-        return [fact for fact in self.all() if isinstance(fact, kind)]
+        return [fact for fact in self._kinds.get(kind, ()) if isinstance(fact, kind)]
 
     def _kind(self, kind: type[F]) -> dict[str, F]:
-        found = (fact for fact in self._facts.values() if isinstance(fact, kind))
-        return {fact.key: fact for fact in sorted(found, key=lambda fact: fact.key)}
+        return {fact.key: fact for fact in self.of(kind)}
 
     def _only(self, kind: type[F]) -> F | None:
         return next(iter(self._kind(kind).values()), None)
