@@ -110,6 +110,7 @@ class Batch:
         self.facts: list[tuple[str, Run, int]] = []  # (host_id, run, at_ms), newer than those of that collector
         self.changed_facts: dict[tuple[str, str, str], ComponentRow] = {}
         self.stale: set[str] = set()  # hosts whose facts changed
+        self.counted: set[str] = set()  # hosts of which errors were counted: findings rest on them too
         self.send: Send = hold
         self.samples: list[Told] = []  # that were not sent
         self.acks: dict[tuple[str, str, str], str] = {}  # (host_id, epoch, start) -> site

@@ -23,7 +23,7 @@ NAME = msgspec.json.Decoder(_Name)
 
 def take_all(batch: Batch) -> None:
     """Take the facts of this batch, in the order in which they were told."""
-    batch.load_components(sorted({host_id for host_id, _, _ in batch.facts}))
+    batch.load_components(sorted({host_id for host_id, _, _ in batch.facts} | batch.counted))
     for host_id, run, at_ms in batch.facts:
         _take(batch, host_id, run, at_ms)
 

@@ -25,7 +25,7 @@ Open = dict[tuple[str, str], Any]  # rows by (rule, key)
 
 def derive(batch: Batch, at_ms: int) -> None:
     """Bring list entry and findings of the hosts whose facts changed up to date; collectors are flushed already."""
-    hosts = sorted(host for host in batch.stale if batch.hosts.get(host))
+    hosts = sorted(host for host in batch.stale | batch.counted if batch.hosts.get(host))
     if not hosts:
         return
     opened: dict[str, Open] = {host_id: {} for host_id in hosts}

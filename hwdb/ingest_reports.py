@@ -11,6 +11,7 @@ from wire.policy import Reported
 from wire.report import Result
 
 TOUCH_MS = 10_000
+ERRORS = frozenset({"edac", "mce", "pcie"})  # collectors whose counters move only when something is wrong
 MAX_MOVED = 60 * 14 - 1  # characters: sixty times of thirteen digits; an agent makes five such runs in a row
 
 
@@ -60,6 +61,8 @@ def _run(batch: Batch, told: Report, run: Run, at_ms: int) -> None:
         row.epoch, row.seq, row.at_ms, row.status = told.epoch, told.seq, run.at_ms, run.status
         row.reason, row.duration_ms = clean(run.reason) if run.reason else "", run.duration_ms
     if run.samples:
+        if run.collector in ERRORS:
+            batch.counted.add(told.host_id)
         batch.put_samples((told.host_id, run.at_ms, run.samples, run.collector))
         if _newer(batch, told, row.samples_epoch, row.samples_seq):
             _newest(row, told, run)

@@ -34,7 +34,7 @@ class HostFacts:
 
     def __init__(self, facts: Iterable[Fact]) -> None:
         self._facts = {(type(fact).__name__, fact.key): fact for fact in facts}
-        self._kinds: dict[type[Fact], list[Fact]] = {}
+        self._kinds: dict[type, list[Fact]] = {}
         for fact in self.all():
             self._kinds.setdefault(type(fact), []).append(fact)
         self.nics = self._kind(Nic)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
+from msgspec.structs import replace
 from sqlalchemy import Engine
 
 from hwdb import store, store_events, store_policy
@@ -129,6 +131,17 @@ def test_latest_adds_what_moved_since_to_the_newest_whole_run(url: str, ingest: 
     ingest.batch([host.row(runs=[again])])
     with reading(url) as conn:
         assert [one.metric for one in store_events.latest(conn, host.host_id)] == ["load.three"]
+
+
+def test_errors_that_are_counted_later_are_a_finding(url: str, ingest: Ingest, fleet: list[Speaker]) -> None:
+    host = fleet[0]
+    quiet = host.run("edac", None)
+    for count, expected in ((0, []), (3, ["memory_errors"])):
+        run = replace(quiet, at_ms=host.now_ms + count, partial=count > 0)
+        run.samples = [Raw(json.dumps(["edac.corrected_errors", "A1", count]).encode())]
+        ingest.batch([host.row(runs=[run])])
+        with reading(url) as conn:
+            assert [one.rule for one in store_events.findings(conn, host.host_id)] == expected
 
 
 def test_policies_are_versions(engine: Engine, query: Query) -> None:
