@@ -5,20 +5,21 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from hwdb.cli.output import clean
-from hwdb.parts import Values, of, some
-from wire.facts import Fact, Lldp, Nic, Optics
+from hwdb.parts import Values, some
+from tuners.hostfacts import HostFacts
+from wire.facts import Lldp, Nic, Optics
 
 MOST_LANES = 4  # whose values stand one by one
 HEADERS = ("NIC", "module", "part", "serial", "Tx dBm", "Rx dBm", "°C", "far end")
 
 
-def rows(facts: Sequence[Fact], values: Values) -> list[list[Text]]:
+def rows(facts: HostFacts, values: Values) -> list[list[Text]]:
     """A row per NIC that has a module or a neighbour, in the order of their names."""
-    modules = {one.key: one for one in of(facts, Optics)}
+    modules = {one.key: one for one in facts.of(Optics)}
     heard: dict[str, list[Lldp]] = {}
-    for one in of(facts, Lldp):
+    for one in facts.of(Lldp):
         heard.setdefault(one.port_key or one.key, []).append(one)
-    nics = sorted(of(facts, Nic), key=lambda nic: (len(nic.ifname), nic.ifname))
+    nics = sorted(facts.of(Nic), key=lambda nic: (len(nic.ifname), nic.ifname))
     return [
         [
             Text(clean(text))

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
 
 from hwdb import net_parts
 from hwdb.store_events import LatestEntry
 from hwdb.words import decimal_size, size
+from tuners.hostfacts import HostFacts
 from wire.facts import (
     Bank,
     Bmc,
@@ -18,7 +18,6 @@ from wire.facts import (
     Dimm,
     Disk,
     DriveHealth,
-    Fact,
     Fan,
     Firmware,
     Hwmon,
@@ -34,7 +33,6 @@ from wire.facts import (
     Virt,
 )
 
-F = TypeVar("F", bound=Fact)
 Values = Mapping[tuple[str, str], float]  # newest sample by metric and key
 MOST = 6  # items of one line; the rest is a count
 
@@ -44,12 +42,7 @@ def newest(samples: Iterable[LatestEntry]) -> Values:
     return {(one.metric, one.key): one.value for one in samples}
 
 
-def of(facts: Iterable[Fact], kind: type[F]) -> list[F]:
-    """The facts of one kind."""
-    return [fact for fact in facts if isinstance(fact, kind)]
-
-
-def lines(facts: Sequence[Fact], values: Values) -> list[tuple[str, str]]:
+def lines(facts: HostFacts, values: Values) -> list[tuple[str, str]]:
     """Label and text of every part that the host says something of; a label stands once."""
     found: list[tuple[str, str]] = []
     for label, tell in PARTS:
@@ -58,7 +51,7 @@ def lines(facts: Sequence[Fact], values: Values) -> list[tuple[str, str]]:
     return found
 
 
-def _device(facts: Sequence[Fact], _values: Values) -> list[str]:
+def _device(facts: HostFacts, _values: Values) -> list[str]:
     return [
         _joined(
             " ".join(filter(None, (one.category, one.vendor, one.model))),
@@ -66,40 +59,40 @@ def _device(facts: Sequence[Fact], _values: Values) -> list[str]:
             _named("firmware", one.firmware),
             one.location,
         )
-        for one in of(facts, Device)
+        for one in facts.of(Device)
     ]
 
 
-def _ups(facts: Sequence[Fact], _values: Values) -> list[str]:
-    return [_joined(_named("output", one.output), _named("battery", one.battery)) for one in of(facts, Ups)]
+def _ups(facts: HostFacts, _values: Values) -> list[str]:
+    return [_joined(_named("output", one.output), _named("battery", one.battery)) for one in facts.of(Ups)]
 
 
-def _outlets(facts: Sequence[Fact], _values: Values) -> list[str]:
-    states = Counter(one.state or "not said" for one in of(facts, Outlet))
+def _outlets(facts: HostFacts, _values: Values) -> list[str]:
+    states = Counter(one.state or "not said" for one in facts.of(Outlet))
     return [", ".join(f"{count} {state}" for state, count in sorted(states.items()))] if states else []
 
 
-def _banks(facts: Sequence[Fact], _values: Values) -> list[str]:
-    told = [" ".join(filter(None, (one.name or one.key, one.state, one.load))) for one in of(facts, Bank)]
+def _banks(facts: HostFacts, _values: Values) -> list[str]:
+    told = [" ".join(filter(None, (one.name or one.key, one.state, one.load))) for one in facts.of(Bank)]
     return [some(told)] if told else []
 
 
-def _probes(facts: Sequence[Fact], values: Values) -> list[str]:
+def _probes(facts: HostFacts, values: Values) -> list[str]:
     told = [
         " ".join(filter(None, (one.name or one.key, one.state, _reading(values, "snmp.", one.key))))
-        for one in of(facts, Probe)
+        for one in facts.of(Probe)
     ]
     return [some(told)] if told else []
 
 
-def _ports(facts: Sequence[Fact], _values: Values) -> list[str]:
-    ports = [one for one in of(facts, Port) if one.admin == "up"]
+def _ports(facts: HostFacts, _values: Values) -> list[str]:
+    ports = [one for one in facts.of(Port) if one.admin == "up"]
     down = [one.name or one.key for one in ports if one.oper != "up"]
     return [_joined(f"{len(ports) - len(down)} up", _named("down", some(down)))] if ports else []
 
 
-def _modules(facts: Sequence[Fact], values: Values) -> list[str]:
-    slots = of(facts, Dimm)
+def _modules(facts: HostFacts, values: Values) -> list[str]:
+    slots = facts.of(Dimm)
     full = [one for one in slots if one.populated]
     kinds = Counter(
         " ".join(filter(None, (size((one.size_mib or 0) * 1024), _speed(one), one.vendor, one.part))) for one in full
@@ -118,10 +111,10 @@ def _speed(one: Dimm) -> str:
     return f"{one.type}-{one.configured_mts or one.speed_mts}" if one.configured_mts or one.speed_mts else one.type
 
 
-def _drives(facts: Sequence[Fact], _values: Values) -> list[str]:
-    health = {one.key: one for one in of(facts, DriveHealth)} | {one.name: one for one in of(facts, DriveHealth)}
+def _drives(facts: HostFacts, _values: Values) -> list[str]:
+    health = {one.key: one for one in facts.of(DriveHealth)} | {one.name: one for one in facts.of(DriveHealth)}
     kinds: dict[str, list[Disk]] = {}
-    for disk in of(facts, Disk):
+    for disk in facts.of(Disk):
         words = (disk.model or disk.vendor, decimal_size(disk.size_bytes), disk.transport)
         kinds.setdefault(" ".join(filter(None, words)), []).append(disk)
     return [
@@ -144,16 +137,16 @@ def _verdicts(told: Iterable[DriveHealth]) -> str:
     return _joined(", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())), some(reasons))
 
 
-def _power(facts: Sequence[Fact], values: Values) -> list[str]:
+def _power(facts: HostFacts, values: Values) -> list[str]:
     meters = [
         " ".join(filter(None, (one.label or one.chip, _reading(values, "power.", one.key))))
-        for one in of(facts, PowerMeter)
+        for one in facts.of(PowerMeter)
     ]
     supplies = [
         " ".join(filter(None, (one.label or one.key, one.model, _watts(one.max_watts), _supply(one))))
-        for one in of(facts, Psu)
+        for one in facts.of(Psu)
     ]
-    freq = of(facts, Cpufreq)
+    freq = facts.of(Cpufreq)
     governors = {policy.governor for one in freq for policy in one.policies if policy.governor}
     turbo = {True: "turbo on", False: "turbo off", None: ""}[freq[0].turbo] if freq else ""
     speed = _joined(_named("governor", "/".join(sorted(governors))), turbo)
@@ -166,25 +159,25 @@ def _supply(one: Psu) -> str:
     return "/".join(one.alarms) or ("unplugged" if one.plugged is False else one.status)
 
 
-def _cooling(facts: Sequence[Fact], values: Values) -> list[str]:
+def _cooling(facts: HostFacts, values: Values) -> list[str]:
     fans = [value for (metric, _), value in values.items() if metric.endswith(".fan_rpm") or metric == "fans.rpm"]
     temps = [value for (metric, _), value in values.items() if metric.endswith((".temp_celsius", ".zone_celsius"))]
-    bad = [one.label or one.key for one in of(facts, Fan) if one.alarm or one.fault or one.present is False]
+    bad = [one.label or one.key for one in facts.of(Fan) if one.alarm or one.fault or one.present is False]
     turns = f"{len(fans)} fans {_span(fans)} rpm" if fans else ""
     return [
         _joined(turns, f"{len(temps)} temperatures {_span(temps)} °C" if temps else "", _named("failed", some(bad)))
     ]
 
 
-def _alarms(facts: Sequence[Fact], values: Values) -> list[str]:
-    here = [f"{one.label or one.key} {_reading(values, 'hwmon.', one.key)}" for one in of(facts, Hwmon) if one.alarm]
-    bmc = [f"{one.name} {one.status}" for one in of(facts, BmcSensor) if one.status in ("warning", "critical")]
+def _alarms(facts: HostFacts, values: Values) -> list[str]:
+    here = [f"{one.label or one.key} {_reading(values, 'hwmon.', one.key)}" for one in facts.of(Hwmon) if one.alarm]
+    bmc = [f"{one.name} {one.status}" for one in facts.of(BmcSensor) if one.status in ("warning", "critical")]
     return [some([text.strip() for text in (*here, *bmc)])]
 
 
-def _firmware(facts: Sequence[Fact], _values: Values) -> list[str]:
+def _firmware(facts: HostFacts, _values: Values) -> list[str]:
     kinds: dict[str, Counter[str]] = {}
-    for one in of(facts, Firmware):
+    for one in facts.of(Firmware):
         if one.running and one.type in ("bios", "nic", "nvme", "drive"):
             kinds.setdefault(one.type, Counter())[f"{one.name} {one.running}".strip()] += 1
     told = [
@@ -194,7 +187,7 @@ def _firmware(facts: Sequence[Fact], _values: Values) -> list[str]:
     return [_joined(*told)]
 
 
-def _trust(facts: Sequence[Fact], _values: Values) -> list[str]:
+def _trust(facts: HostFacts, _values: Values) -> list[str]:
     return [
         _joined(
             f"TPM {one.tpm}" if one.tpm else "no TPM",
@@ -205,29 +198,29 @@ def _trust(facts: Sequence[Fact], _values: Values) -> list[str]:
             _named("tainted", some(one.taint)),
             _named("opened", some(one.intrusion)),
         )
-        for one in of(facts, Trust)
+        for one in facts.of(Trust)
     ]
 
 
-def _bonds(facts: Sequence[Fact], _values: Values) -> list[str]:
-    return [net_parts.bond_line(one) for one in of(facts, Bond)][:MOST]
+def _bonds(facts: HostFacts, _values: Values) -> list[str]:
+    return [net_parts.bond_line(one) for one in facts.of(Bond)][:MOST]
 
 
-def _virtual(facts: Sequence[Fact], _values: Values) -> list[str]:
-    shared = [net_parts.virt_line(one) for one in of(facts, Virt) if one.vfs or one.representors]
-    return [*shared[:MOST], net_parts.given_line(of(facts, Passthrough))]
+def _virtual(facts: HostFacts, _values: Values) -> list[str]:
+    shared = [net_parts.virt_line(one) for one in facts.of(Virt) if one.vfs or one.representors]
+    return [*shared[:MOST], net_parts.given_line(facts.of(Passthrough))]
 
 
-def _rdma(facts: Sequence[Fact], _values: Values) -> list[str]:
-    return [net_parts.rdma_line(one) for one in of(facts, Rdma)][:MOST]
+def _rdma(facts: HostFacts, _values: Values) -> list[str]:
+    return [net_parts.rdma_line(one) for one in facts.of(Rdma)][:MOST]
 
 
-def _clock(facts: Sequence[Fact], _values: Values) -> list[str]:
+def _clock(facts: HostFacts, _values: Values) -> list[str]:
     said = {True: "synchronised", False: "not synchronised", None: ""}
-    return [_joined(one.source, said[one.synchronised]) for one in of(facts, Clock)]
+    return [_joined(one.source, said[one.synchronised]) for one in facts.of(Clock)]
 
 
-def _bmc(facts: Sequence[Fact], values: Values) -> list[str]:
+def _bmc(facts: HostFacts, values: Values) -> list[str]:
     return [
         _joined(
             one.address or one.mac,
@@ -239,7 +232,7 @@ def _bmc(facts: Sequence[Fact], values: Values) -> list[str]:
             _named("faults", some(one.faults)),
             "event log full" if one.sel_overflow else _log(values),
         )
-        for one in of(facts, Bmc)
+        for one in facts.of(Bmc)
     ]
 
 
@@ -282,7 +275,7 @@ def _joined(*parts: str) -> str:
 
 
 UNITS = {"celsius": "°C", "watts": "W", "rpm": "rpm", "volts": "V", "amps": "A", "percent": "%", "dbm": "dBm"}
-PARTS: tuple[tuple[str, Callable[[Sequence[Fact], Values], list[str]]], ...] = (
+PARTS: tuple[tuple[str, Callable[[HostFacts, Values], list[str]]], ...] = (
     ("device", _device),
     ("ups", _ups),
     ("outlets", _outlets),

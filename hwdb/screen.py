@@ -15,7 +15,7 @@ from hwdb.parts import Values
 from hwdb.store_events import FindingEntry
 from hwdb.words import interrupts, link, queues, size
 from tuners.hostfacts import HostFacts
-from wire.facts import Fact, Nic
+from wire.facts import Nic
 
 WIDE = 110  # columns from which a NIC's address and MTU are shown too
 _MARK = {"critical": ("✗", "red"), "warning": ("!", "yellow"), "info": ("i", "cyan")}
@@ -23,17 +23,16 @@ _MARK = {"critical": ("✗", "red"), "warning": ("!", "yellow"), "info": ("i", "
 
 def screen(facts: HostFacts, values: Values, findings: Sequence[FindingEntry], width: int) -> RenderableType:
     """Everything about one host, to be printed by a Console of `width` columns."""
-    told = facts.all()
-    shown: list[RenderableType] = [_lines([*identity(facts), *_parts(told, values)]), Text()]
+    shown: list[RenderableType] = [_lines([*identity(facts), *_parts(facts, values)]), Text()]
     if facts.dmi or facts.nics:
         shown += [_title("network"), nics(facts, width), Text()]
-    if plugged := ends.rows(told, values):
+    if plugged := ends.rows(facts, values):
         shown += [_title("cables"), _indented(_table(ends.HEADERS, plugged)), Text()]
     shown += [_title("findings"), wrong(findings, "nothing is wrong with what was looked at")]
     return Group(*shown)
 
 
-def _parts(facts: Sequence[Fact], values: Values) -> list[tuple[str, str]]:
+def _parts(facts: HostFacts, values: Values) -> list[tuple[str, str]]:
     return [(label, clean(text)) for label, text in parts.lines(facts, values)]
 
 

@@ -34,15 +34,15 @@ def drawn(facts: Iterable[Fact], values: parts.Values, width: int = 120) -> str:
 
 
 def test_a_label_stands_once_and_parts_that_are_not_there_have_no_line() -> None:
-    assert parts.lines([], {}) == []
+    assert parts.lines(HostFacts([]), {}) == []
     disks = [kinds.Disk(key=name, name=name, model=model) for name, model in (("sda", "A"), ("sdb", "B"), ("sdc", "A"))]
-    assert parts.lines(disks, {}) == [("drives", "2 x A · sda, sdc"), ("", "1 x B · sdb")]
+    assert parts.lines(HostFacts(disks), {}) == [("drives", "2 x A · sda, sdc"), ("", "1 x B · sdb")]
 
 
 def test_modules_are_grouped_and_their_errors_named() -> None:
     full = {"populated": True, "size_mib": 65536, "type": "DDR5", "configured_mts": 4800, "vendor": "V", "part": "P"}
     slots = [kinds.Dimm(key=f"A{at}", locator=f"A{at}", **full) for at in (1, 2)]  # type: ignore[arg-type]
-    ((label, text),) = parts.lines([*slots, kinds.Dimm(key="A3")], {("edac.corrected_errors", "A2"): 7.0})
+    ((label, text),) = parts.lines(HostFacts([*slots, kinds.Dimm(key="A3")]), {("edac.corrected_errors", "A2"): 7.0})
     assert (label, text) == ("modules", "2 of 3 slots · 2 x 64 GiB DDR5-4800 V P · A2: 7 corrected errors")
 
 
@@ -51,7 +51,7 @@ def test_drives_have_their_verdict_and_why() -> None:
         key="w", name="nvme0n1", model="M", size_bytes=3_840_000_000_000, transport="nvme", firmware="1.0"
     )
     ill = kinds.DriveHealth(key="s", name="nvme0", verdict="failing", reason="spare below its threshold")
-    ((_, text),) = parts.lines([disk, ill], {})
+    ((_, text),) = parts.lines(HostFacts([disk, ill]), {})
     assert text == "1 x M 3.84 TB nvme · nvme0n1 · firmware 1.0 · 1 failing · nvme0: spare below its threshold"
 
 
@@ -70,7 +70,7 @@ def test_a_rack_device_shows_what_it_has() -> None:
 
 def test_power_has_its_unit() -> None:
     meter = kinds.PowerMeter(key="m", chip="power_meter", channel="power1")
-    assert parts.lines([meter], {("power.watts", "m"): 312.0}) == [("power", "power_meter 312 W")]
+    assert parts.lines(HostFacts([meter]), {("power.watts", "m"): 312.0}) == [("power", "power_meter 312 W")]
 
 
 def test_a_cable_shows_its_module_its_light_and_its_far_end() -> None:
@@ -78,7 +78,7 @@ def test_a_cable_shows_its_module_its_light_and_its_far_end() -> None:
     module = Optics(key="aa", ifname="eth0", form="QSFP28", media=["100GBASE-LR4"], vendor="V", part="P", serial="S")
     far = kinds.Lldp(key="aa", system_name="leaf1", port_id="Eth1/7")
     light = {("optics.rx_power_dbm", "aa/1"): -2.04, ("optics.rx_power_dbm", "aa/2"): -3.0}
-    ((*cells,),) = ends.rows([nic, module, far], light)
+    ((*cells,),) = ends.rows(HostFacts([nic, module, far]), light)
     assert [cell.plain for cell in cells] == [
         "eth0",
         "QSFP28 100GBASE-LR4",
@@ -90,10 +90,10 @@ def test_a_cable_shows_its_module_its_light_and_its_far_end() -> None:
         "leaf1 Eth1/7",
     ]
     many = {("optics.tx_power_dbm", f"aa/{lane}"): -2.0 - lane / 10 for lane in range(1, 9)}
-    assert ends.rows([nic, module], many)[0][4].plain == "-2.8 to -2.1 x8"
-    assert ends.rows([nic, module], dict.fromkeys(many, -2.0))[0][4].plain == "-2.0 x8"
+    assert ends.rows(HostFacts([nic, module]), many)[0][4].plain == "-2.8 to -2.1 x8"
+    assert ends.rows(HostFacts([nic, module]), dict.fromkeys(many, -2.0))[0][4].plain == "-2.0 x8"
     blocked = kinds.Lldp(key="aa", state="blocked", reason="the firmware's agent keeps them")
-    assert ends.rows([nic, blocked], {})[0][-1].plain == "blocked: the firmware's agent keeps them"
+    assert ends.rows(HostFacts([nic, blocked]), {})[0][-1].plain == "blocked: the firmware's agent keeps them"
 
 
 @pytest.mark.parametrize("capture", sorted(path.name for path in GOLDEN.iterdir()))
