@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hwdb import store
 from hwdb.cables import CableEntry
 from hwdb.cli.events import moment
-from hwdb.cli.failure import Exit, Failure
+from hwdb.cli.hosts import each_parsed
 from hwdb.cli.output import Format, columns, emit
 from hwdb.db import reading
 
@@ -57,15 +57,9 @@ def parsed(where: Sequence[str]) -> "list[Condition]":
     """The conditions; raises Failure with the column of what is wrong."""
     if not where:
         return []
-    from tuners.select import SelectError, parse_field  # noqa: PLC0415
+    from tuners.select import parse_field  # noqa: PLC0415
 
-    conditions: list[Condition] = []
-    for text in where:
-        try:
-            conditions.append(parse_field(text, FIELDS))
-        except SelectError as error:
-            raise Failure(Exit.BAD_INPUT, f"--where {text!r}, column {error.column}: {error}") from None
-    return conditions
+    return each_parsed(where, lambda text: parse_field(text, FIELDS))
 
 
 def fits(conditions: "Sequence[Condition]", cable: CableEntry) -> bool:

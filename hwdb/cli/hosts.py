@@ -1,7 +1,7 @@
 """The verbs `hosts`, `host`, `nics`, `irqs`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hwdb import store
@@ -73,12 +73,19 @@ def parsed(where: Sequence[str], *, of_nic: bool) -> "list[Condition]":
     """The conditions; raises Failure with the column of what is wrong."""
     if not where:
         return []
-    from tuners.select import SelectError, parse_condition  # noqa: PLC0415
+    from tuners.select import parse_condition  # noqa: PLC0415
+
+    return each_parsed(where, lambda text: parse_condition(text, of_nic))
+
+
+def each_parsed(where: Sequence[str], parse: "Callable[[str], Condition]") -> "list[Condition]":
+    """The conditions by a parser of theirs; raises Failure with the column of what is wrong."""
+    from tuners.select import SelectError  # noqa: PLC0415
 
     conditions: list[Condition] = []
     for text in where:
         try:
-            conditions.append(parse_condition(text, of_nic))
+            conditions.append(parse(text))
         except SelectError as error:
             raise Failure(Exit.BAD_INPUT, f"--where {text!r}, column {error.column}: {error}") from None
     return conditions
