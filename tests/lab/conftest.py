@@ -171,9 +171,9 @@ def server(lab: Lab) -> Bench:
     return Bench(lab, vm)
 
 
-@pytest.fixture
-def loop(server: Bench) -> Iterator[Bench]:
-    """The same with an empty inventory, and its agent running and known there with its NICs."""
+@contextlib.contextmanager
+def reporting(server: Bench) -> Iterator[Bench]:
+    """The server with an empty inventory, and its agent running and known there with its NICs."""
     server.lab.stop_inventory(forget=True)
     server.lab.start_inventory()
     try:
@@ -182,6 +182,13 @@ def loop(server: Bench) -> Iterator[Bench]:
         yield server
     finally:
         server.lab.stop_inventory(forget=True)
+
+
+@pytest.fixture
+def loop(server: Bench) -> Iterator[Bench]:
+    """The server as at the snapshot, reporting."""
+    with reporting(server):
+        yield server
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from hardware_lab import errors, faults
 from hardware_lab.install import CONFIG
-from tests.lab.conftest import Bench, wait_for
+from tests.lab.conftest import Bench, reporting, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
 HOOKS = "/etc/rackhand/hooks.d"
@@ -35,14 +35,8 @@ def watched(server: Bench) -> Iterator[Bench]:
     guest = server.guest
     guest.run(f"cat >> {CONFIG}", stdin=RULES.encode())
     guest.run(f"mkdir -p -m 755 {HOOKS} && cat > {HOOKS}/disk && chmod 755 {HOOKS}/disk", stdin=SCRIPT.encode())
-    server.lab.stop_inventory(forget=True)
-    server.lab.start_inventory()
-    try:
-        server.start_agent()
-        wait_for(lambda: server.lab.ask("nics", "-w", "ifname=mgmt0"), "the server in the inventory")
+    with reporting(server):
         yield server
-    finally:
-        server.lab.stop_inventory(forget=True)
 
 
 def told(bench: Bench, kind: str, **data: object) -> dict[str, Any]:
