@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from tuners.hostfacts import HostFacts
 from wire.cpulist import format_cpulist
 from wire.facts import Irq, Nic
-from wire.policy import EthtoolSet, FileWrite, Finding, Op, Outcome, Plan, Values
+from wire.policy import FileWrite, Finding, Op, Outcome, Plan, Request, Values
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -79,7 +79,7 @@ def outcomes(results: Iterable[Outcome]) -> str:
 
 
 def _values(op: Op) -> tuple[str, str]:
-    if isinstance(op, EthtoolSet):
+    if isinstance(op, Request):
         return _joined(op.before), _joined(op.after)
     if isinstance(op, FileWrite):
         return op.before or '""', op.after or '""'

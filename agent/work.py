@@ -8,25 +8,26 @@ from agent.outcomes import Key
 from collectors.run import collect_facts
 from machine import Writer
 from tuners import engine, planner
+from tuners.about import Stage
 from tuners.engine import Made
 from tuners.hostfacts import HostFacts
-from tuners.registry import Stage
+from tuners.registry import BY_NAME
 from wire.facts import Fact, Irq, Nic, Queues
 from wire.policy import (
     Change,
     Desired,
-    EthtoolSet,
     FileWrite,
     IrqBan,
     Mode,
     Outcome,
     OutcomeStatus,
     Reported,
+    Request,
     Setting,
     Skip,
 )
 
-FACTS = ("cpu", "numa", "nic", "ethtool", "irq", "queues", "softnet")
+FACTS = ("cpu", "numa", "nic", "ethtool", "irq", "queues", "softnet")  # what the guard and any undoing need
 _STOOD = (OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED, OutcomeStatus.YIELDED)
 
 
@@ -53,7 +54,8 @@ class Work:
 
     def read(self) -> HostFacts:
         """The facts that planning needs, as they are now."""
-        return HostFacts(collect_facts(self.writer, FACTS))
+        needed = planner.collectors({setting.knob for setting in self._settings})
+        return HostFacts(collect_facts(self.writer, sorted({*FACTS, *needed})))
 
     def ifindexes(self) -> set[int]:
         """Interfaces that are about to be touched."""
@@ -157,11 +159,12 @@ def _place(change: Change) -> tuple[object, ...]:
     op = change.op
     if isinstance(op, FileWrite):
         return (op.path, op.ifindex)
-    return (op.message, op.ifindex, *sorted(op.after)) if isinstance(op, EthtoolSet) else ("irqbalance",)
+    return (op.message, op.ifindex, op.item, *sorted(op.after)) if isinstance(op, Request) else ("irqbalance",)
 
 
 def _staged(changes: list[Change], facts: HostFacts) -> journal.Staged:
     keys = {change.nic for change in changes if change.nic}
     before: list[Fact] = [fact for fact in facts.all() if isinstance(fact, (Nic, Queues, Irq)) and fact.key in keys]
-    reshaped = {change.nic for change in changes if isinstance(change.op, EthtoolSet)}
+    shaping = (Stage.DEVICE, Stage.SHAPE)
+    reshaped = {change.nic for change in changes if BY_NAME[change.knob].ABOUT.stage in shaping}
     return journal.Staged(changes=changes, before=before, reshaped=sorted(reshaped & keys))

@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection
 from typing import Any, NamedTuple, Protocol
 
-from wire.policy import Values
+from wire.policy import Request
 
 
 class MachineError(Exception):
@@ -155,8 +155,8 @@ class Writer(Machine, Protocol):
         """Write a kernel file in one write(2). Raises MachineError; OSError kinds are told apart by class."""
         ...
 
-    def ethtool_set(self, ifindex: int, message: str, values: Values) -> None:
-        """One ethtool netlink set ("rings", "channels", "coalesce", "features") with names as in `facts.Ethtool`."""
+    def request(self, op: Request) -> None:
+        """Bring what the request is about to `after`; `requests.KINDS` says how. Raises MachineError."""
         ...
 
     def irqbalance_ban(self, irqs: list[int]) -> None:

@@ -13,7 +13,7 @@ from machine import Machine, MachineError, NotPresentError, Reply, UnsupportedEr
 from machine.irqbalance import ban_request, parse_setup
 from machine.redact import redact as redacted
 from machine.tape import Body, Call, Tape, format_tape, fresh, parse_tape
-from wire.policy import Values
+from wire.policy import Request
 
 _STRIPPED = " \t\r\n\0"
 _FOLLOWERS = {"smp_affinity_list": "effective_affinity_list"}  # what the kernel changes along with a file
@@ -227,14 +227,15 @@ class Captured:
             if isinstance(self.tape.get(("file", f"{folder}/{changed}")), bytes):
                 self.tape["file", f"{folder}/{changed}"] = text.encode()
 
-    def ethtool_set(self, ifindex: int, message: str, values: Values) -> None:
+    def request(self, op: Request) -> None:
         """Change the recorded replies of one NIC, in memory; queues and IRQs stay as they are. Raises MachineError."""
+        ifindex, message = op.ifindex, op.message
         if message not in ethtool_patch.COMMANDS:
-            raise MachineError(f"ethtool has no message {message!r} to set")
+            raise MachineError(f"a capture takes no request {message!r}")
         changed: Tape = {}
         for call, body in self.tape.items():
             if call[:3] == ("genl", "ethtool", str(ethtool_patch.COMMANDS[message])) and isinstance(body, list):
-                replies = [ethtool_patch.patch(reply, ifindex, message, values) for reply in body]
+                replies = [ethtool_patch.patch(reply, ifindex, message, op.after) for reply in body]
                 if replies != body or any(ethtool_patch.is_about(reply, ifindex) for reply in body):
                     changed[call] = replies
         if not changed:

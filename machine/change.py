@@ -1,11 +1,11 @@
-"""The writes to this machine: kernel files, ethtool netlink, irqbalance's list of banned IRQs."""
+"""The writes to this machine: kernel files, requests to its subsystems, irqbalance's list of banned IRQs."""
 
 import errno
 import os
 
-from machine import MachineError, UnsupportedError, ethtool, failure, irqbalance
+from machine import MachineError, UnsupportedError, failure, irqbalance, requests
 from machine.live import Live
-from wire.policy import Values
+from wire.policy import Request
 
 _MANAGED = (errno.EIO, errno.EPERM)  # of a write below /proc/irq: before kernel 6.12, and since
 
@@ -32,21 +32,10 @@ class LiveWriter(Live):
         if written != len(payload):
             raise MachineError(f"{path}: the kernel took {written} of {len(payload)} bytes")
 
-    def ethtool_set(self, ifindex: int, message: str, values: Values) -> None:
-        """One ethtool netlink set ("rings", "channels", "coalesce", "features") with names as in `facts.Ethtool`.
-
-        Raises MachineError with the kernel's own words; UnsupportedError when features did not follow.
-        """
-        self.only_live("ethtool")
-        from machine import ethtool_set  # noqa: PLC0415 - pyroute2 is 25 MB, for those that change something
-
-        if message == "features":
-            ethtool_set.set_features(ifindex, values)
-            self._check_features(ifindex, values)
-        elif message in ethtool_set.KNOBS:
-            ethtool_set.set_numbers(ifindex, message, values)
-        else:
-            raise MachineError(f"ethtool has no message {message!r} to set")
+    def request(self, op: Request) -> None:
+        """Bring what the request is about to `after`; `requests.KINDS` says how. Raises MachineError."""
+        self.only_live(op.message)
+        requests.kind(op).write(self, op)
 
     def irqbalance_ban(self, irqs: list[int]) -> None:
         """Make this the full set of IRQs that a running irqbalance keeps its hands off.
@@ -57,12 +46,6 @@ class LiveWriter(Live):
         banned = irqbalance.parse_setup(self.irqbalance("setup")).banned_irqs
         if banned != sorted(set(irqs)):
             raise MachineError(f"irqbalance: asked to ban {sorted(set(irqs))}, it bans {banned}")
-
-    def _check_features(self, ifindex: int, values: Values) -> None:
-        active = ethtool.read_features(self, ifindex).active
-        ignored = [name for name in sorted(values) if active.get(name, False) != bool(values[name])]
-        if ignored:
-            raise UnsupportedError(f"set features of interface {ifindex}: unchanged are {', '.join(ignored)}")
 
 
 def _write_failure(error: OSError, path: str, text: str) -> MachineError:

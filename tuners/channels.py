@@ -2,14 +2,25 @@
 
 from collections.abc import Iterable, Sequence
 
-from tuners import topology
+from tuners import projection, topology
+from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
-from tuners.knob import Spec, Stage, Step, ethtool_change, impossible, skip, whole
+from tuners.knob import Spec, Step, ethtool_change, impossible, skip, whole
 from wire.facts import Ethtool, Nic
-from wire.policy import Setting, Values
+from wire.policy import Blast, Setting, Values
 
 NAME = "channels"
-STAGE = Stage.SHAPE
+ABOUT = About(
+    stage=Stage.SHAPE,
+    what="how many queues",
+    interface="ethtool netlink CHANNELS_SET",
+    unit="queues",
+    undo="the counts before, and the steering of the queues that survive",
+    blast=Blast.LINK,
+    facts=("nic", "ethtool"),
+    recreates=True,
+    quirks="ice drops RDMA for 3 to 5 s; below custom RSS or ntuple rules the kernel refuses",
+)
 _WORDS = ("auto", "max")
 VALUES: dict[str, Spec] = {
     "combined": Spec(int, "queue pairs", 1, 8192, _WORDS),
@@ -19,6 +30,8 @@ VALUES: dict[str, Spec] = {
 
 # Queues the hardware's RSS can spread over, where that is less than the channels it offers (seastar perftune.py).
 RSS_CAP = {"ixgbe": 16, "ixgbevf": 4, "i40e": 64, "iavf": 16, "i40evf": 16}
+
+project = projection.ethtool
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:

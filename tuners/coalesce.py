@@ -2,14 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 
+from tuners import projection
+from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
-from tuners.knob import Spec, Stage, Step, ethtool_change, skip
+from tuners.knob import Spec, Step, ethtool_change, skip
 from tuners.rounding import coalesce_stands
 from wire.facts import Ethtool
 from wire.policy import Setting, Value, Values
 
 NAME = "coalesce"
-STAGE = Stage.SHAPE
+ABOUT = About(
+    stage=Stage.SHAPE,
+    what="how long an interrupt waits",
+    interface="ethtool netlink COALESCE_SET",
+    unit="µs, frames",
+    undo="the values before",
+    facts=("nic", "ethtool"),
+    quirks="rounded to steps of 2 or 4 µs; a driver that adapts moves the fixed values itself",
+)
 
 # Our word -> the kernel's, as in the Ethtool fact.
 KERNEL = {
@@ -32,6 +42,8 @@ VALUES: dict[str, Spec] = {
     else Spec(int, "microseconds" if "usecs" in name else "frames", 0, 65535)
     for name in KERNEL
 }
+
+project = projection.ethtool
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:

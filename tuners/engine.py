@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from machine import Machine, MachineError, NotPresentError, UnsupportedError, Writer, ethtool, irqbalance, rtnl
-from tuners import rounding
-from wire.cpulist import format_cpumask, parse_cpulist, parse_cpumask
+from msgspec import structs
+
+from machine import Machine, MachineError, NotPresentError, UnsupportedError, Writer, irqbalance, requests, rtnl
+from tuners import files, rounding
+from wire.cpulist import format_cpumask, parse_cpulist
 from wire.facts import Fact, Irq, Nic, Queue, Queues
-from wire.policy import Change, EthtoolSet, FileWrite, IrqBan, Op, OutcomeStatus, Value, Values, inverse
+from wire.policy import Change, FileWrite, IrqBan, Op, OutcomeStatus, Request, inverse
 
 TRIES = 6
 PAUSE_S = 0.2
@@ -68,33 +70,13 @@ def _driver(machine: Machine, ifname: str) -> str:
         return ""
 
 
-def _features(machine: Machine, ifindex: int) -> Values:
-    return dict(ethtool.read_features(machine, ifindex)[0])
-
-
-_READERS: dict[str, Callable[[Machine, int], Mapping[str, Value]]] = {
-    "channels": ethtool.read_channels,
-    "rings": ethtool.read_rings,
-    "coalesce": ethtool.read_coalesce,
-    "features": _features,
-}
-
-_PARSERS: dict[str, Callable[[str], object]] = {
-    "smp_affinity_list": parse_cpulist,
-    "rps_cpus": parse_cpumask,
-    "xps_cpus": parse_cpumask,
-    "rps_flow_cnt": int,
-    "rps_sock_flow_entries": int,
-}
-
-
 def _bound(machine: Machine, op: Op, nic: Nic | None) -> Op:
     """The op with the interface's present name in it."""
     if isinstance(op, IrqBan) or not op.ifindex:
         return op
     ifname = locate(machine, op.ifindex, nic)
-    if isinstance(op, EthtoolSet):
-        return EthtoolSet(op.ifindex, ifname, op.message, op.before, op.after)
+    if isinstance(op, Request):
+        return structs.replace(op, ifname=ifname)
     return FileWrite(op.path.replace("{ifname}", ifname), op.before, op.after, op.ifindex)
 
 
@@ -102,37 +84,22 @@ def _holds(machine: Machine, op: Op, *, driver: str | None = None) -> bool:
     """True when the machine has the op's `after`; with `driver`, when it has what that driver makes of it."""
     match op:
         case FileWrite():
-            return _file_holds(machine.read(op.path), op, rounded=driver is not None)
-        case EthtoolSet():
-            now = _READERS[op.message](machine, op.ifindex)
-            return all(name in now and _stands(op.message, driver, now[name], op.after[name]) for name in op.after)
+            return files.holds(op, machine.read(op.path), rounded=driver is not None)
+        case Request():
+            now = requests.read(machine, op)
+            return now.keys() == op.after.keys() and all(
+                rounding.stands(op.message, driver, now[name], op.after[name]) for name in op.after
+            )
         case IrqBan():
             return balanced(machine) == sorted(op.after)
-
-
-def _stands(message: str, driver: str | None, now: Value, wanted: Value) -> bool:
-    if driver is None or not isinstance(now, int) or not isinstance(wanted, int):
-        return now == wanted
-    if message == "rings":
-        return rounding.ring_stands(driver, now, wanted)
-    return rounding.coalesce_stands(now, wanted) if message == "coalesce" else now == wanted
-
-
-def _file_holds(text: str, op: FileWrite, *, rounded: bool) -> bool:
-    parser = _PARSERS.get(op.path.rpartition("/")[2], str)
-    try:
-        wanted, now = parser(op.after), parser(text)
-    except ValueError:
-        return text == op.after
-    return wanted == now or (rounded and isinstance(wanted, int) and wanted > 0 and now == rounding.power_up(wanted))
 
 
 def _put(writer: Writer, op: Op) -> None:
     match op:
         case FileWrite():
             writer.write(op.path, op.after)
-        case EthtoolSet():
-            writer.ethtool_set(op.ifindex, op.message, op.after)
+        case Request():
+            writer.request(op)
         case IrqBan():
             writer.irqbalance_ban(op.after)
 
@@ -172,7 +139,7 @@ def _unsupported(op: Op, error: MachineError) -> str:
 
 def _ignored(writer: Writer, op: Op, error: MachineError, nic: Nic | None) -> str:
     """Why a driver that took a request and left everything as it was does not do that; "" when it is a failure."""
-    if not isinstance(error, TakenError) or not isinstance(op, EthtoolSet):
+    if not isinstance(error, TakenError) or not isinstance(op, Request):
         return ""
     try:
         same = _holds(writer, _bound(writer, inverse(op), nic))
@@ -247,7 +214,7 @@ def _took_it_along(op: Op, error: MachineError) -> bool:
         return True
     if isinstance(error, UnsupportedError):
         return isinstance(op, FileWrite) and op.path.startswith(_IRQ)
-    return isinstance(error, NotPresentError) and not isinstance(op, EthtoolSet)
+    return isinstance(error, NotPresentError) and not isinstance(op, Request)
 
 
 def _number(op: FileWrite) -> int:

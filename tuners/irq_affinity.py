@@ -6,16 +6,25 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from tuners import topology
+from tuners import projection, topology
+from tuners.about import About, Stage
 from tuners.allocator import Unit, allocate
 from tuners.hostfacts import HostFacts
-from tuners.knob import Spec, Stage, Step, impossible, skip
+from tuners.knob import Spec, Step, impossible, skip
 from wire.cpulist import format_cpulist
 from wire.facts import Irq, Nic, Queue
 from wire.policy import Blast, Change, FileWrite, IrqBan, Mode, Setting, Skip
 
 NAME = "irq_affinity"
-STAGE = Stage.PLACE
+ABOUT = About(
+    stage=Stage.PLACE,
+    what="which CPU serves each queue's interrupt",
+    interface="/proc/irq/N/smp_affinity_list, irqbalance's socket",
+    unit="CPU list",
+    undo="the list before, as long as the interrupt is still this NIC's",
+    facts=("nic", "irq", "cpu", "numa", "softnet"),
+    quirks="managed interrupts are the kernel's own",
+)
 VALUES: dict[str, Spec] = {
     "placement": Spec(str, "near the NIC, over all nodes, or on `cpus`", words=("local", "spread", "list")),
     "cpus": Spec(str, "the only CPUs to use"),
@@ -41,6 +50,9 @@ def pinned(queue: Queue) -> int | None:
     """The one CPU the interrupt may be on; None while it may be on several."""
     cpus = topology.cpu_ids(queue.cpus)
     return cpus[0] if len(cpus) == 1 else None
+
+
+project = projection.steering
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:

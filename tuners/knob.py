@@ -1,30 +1,27 @@
 """What every knob module is made of: its stage, the table of its values, and the steps it yields."""
 
-import enum
+from collections.abc import Callable
 from typing import NamedTuple
 
 from wire.cpulist import format_cpumask, parse_cpulist
 from wire.facts import Ethtool, Queues
-from wire.policy import Blast, Change, EthtoolSet, FileWrite, OutcomeStatus, Setting, Skip, Value, Values
+from wire.policy import Blast, Change, FileWrite, OutcomeStatus, Request, Setting, Skip, Value, Values
 
 Step = Change | Skip
 
 
-class Stage(enum.StrEnum):
-    """When a knob is applied: facts are read again between the two."""
-
-    SHAPE = "shape"  # channels, rings, offloads, coalesce: may recreate queues and interrupts
-    PLACE = "place"  # irq_affinity, xps, rps: which CPU does the work
-
-
 class Spec(NamedTuple):
-    """What one value of a knob may be: a bool, a CPU list, a word of `words`, or an int from `low` to `high`."""
+    """What one value of a knob may be: a bool, one of `words`, an int from `low` to `high`, or a text.
+
+    A text is a CPU list, unless `check` says why a text is none of the knob's ("" when it is one).
+    """
 
     kind: type[bool] | type[int] | type[str]
     text: str
     low: int = 0
     high: int = 0
     words: tuple[str, ...] = ()
+    check: Callable[[str], str] | None = None
 
 
 def expected(spec: Spec) -> str:
@@ -33,6 +30,8 @@ def expected(spec: Spec) -> str:
     if spec.kind is int:
         span = f"a whole number from {spec.low} to {spec.high}"
         return f"{span}, or {words}" if words else span
+    if spec.check is not None:
+        return spec.text
     return "true or false" if spec.kind is bool else words or "a CPU list such as 0-3,8"
 
 
@@ -43,7 +42,11 @@ def problem(spec: Spec, value: object) -> str:
     if isinstance(value, int):
         fits = spec.kind is int and spec.low <= value <= spec.high
         return "" if fits else f"must be {expected(spec)}, not {value}"
-    if isinstance(value, str) and (value in spec.words or (spec.kind is str and not spec.words and _is_cpulist(value))):
+    if isinstance(value, str) and value in spec.words:
+        return ""
+    if isinstance(value, str) and spec.check is not None:
+        return spec.check(value)
+    if isinstance(value, str) and spec.kind is str and not spec.words and _is_cpulist(value):
         return ""
     shown = f'"{value[:40]}"' if isinstance(value, str) else type(value).__name__
     return f"must be {expected(spec)}, not {shown}"
@@ -80,12 +83,12 @@ def ethtool_change(setting: Setting, fact: Ethtool, before: Values, after: Value
     return Change(
         knob=setting.knob,
         target=fact.ifname,
-        op=EthtoolSet(
-            ifindex=fact.ifindex,
-            ifname=fact.ifname,
+        op=Request(
             message="features" if setting.knob == "offloads" else setting.knob,
             before=before,
             after=after,
+            ifindex=fact.ifindex,
+            ifname=fact.ifname,
         ),
         blast=_BLAST.get(setting.knob, Blast.LINK),
         nic=setting.nic,

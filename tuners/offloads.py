@@ -2,13 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 
+from tuners import projection
+from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
-from tuners.knob import Spec, Stage, Step, ethtool_change, skip
+from tuners.knob import Spec, Step, ethtool_change, skip
 from wire.facts import Ethtool
-from wire.policy import Setting, Values
+from wire.policy import Blast, Setting, Values
 
 NAME = "offloads"
-STAGE = Stage.SHAPE
+ABOUT = About(
+    stage=Stage.SHAPE,
+    what="work the NIC does for the CPU",
+    interface="ethtool netlink FEATURES_SET",
+    unit="on, off",
+    undo="the features before",
+    blast=Blast.LINK,
+    facts=("nic", "ethtool"),
+    quirks="ntuple off deletes the rules",
+)
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "gro": ("rx-gro",),
@@ -91,6 +102,8 @@ FEATURES: tuple[str, ...] = (
 VALUES: dict[str, Spec] = {name: Spec(bool, f"= {', '.join(ALIASES[name])}") for name in ALIASES} | {
     name: Spec(bool, "the kernel's feature") for name in FEATURES
 }
+
+project = projection.ethtool
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:

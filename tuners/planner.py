@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from tuners import projection
+from tuners.about import Scope, Stage
 from tuners.hostfacts import HostFacts
-from tuners.knob import Stage, Step, impossible, problem, skip
+from tuners.knob import Step, impossible, problem, skip
 from tuners.registry import ALL, BY_NAME
 from wire.policy import Change, Mode, OutcomeStatus, Plan, Setting, Skip
 
@@ -19,25 +19,33 @@ def plan(settings: Sequence[Setting], facts: HostFacts, stage: Stage | None = No
     """
     made = Plan()
     sound = _sound(settings, facts, made.skips)
-    pending: set[str] = set()
+    pending: dict[str, Stage] = {}
     for tuner in ALL:
-        if stage in (None, tuner.STAGE):
+        if stage in (None, tuner.ABOUT.stage):
             mine = [setting for setting in sound if setting.knob == tuner.NAME]
-            waits = [setting for setting in mine if tuner.STAGE is Stage.PLACE and setting.nic in pending]
+            waits = [setting for setting in mine if pending.get(setting.nic, tuner.ABOUT.stage) != tuner.ABOUT.stage]
             made.skips += [_later(setting, facts) for setting in waits]
             ready = [setting for setting in mine if setting not in waits]
             changes = _changes(tuner.plan(ready, facts), made.skips)
             made.changes += changes
-            facts = projection.project(facts, _effective(changes, ready))
-            pending |= {
-                change.nic for change in _effective(changes, ready) if tuner.NAME in projection.RECREATES_QUEUES
-            }
+            effective = _effective(changes, ready)
+            for change in effective:
+                facts = tuner.project(facts, change)
+                if tuner.ABOUT.recreates:
+                    pending.setdefault(change.nic, tuner.ABOUT.stage)
     return made
 
 
 def project(facts: HostFacts, plan: Plan) -> HostFacts:
     """The facts after the plan; a NIC whose queues were recreated has no queue and interrupt facts until a read."""
-    return projection.project(facts, plan.changes)
+    for change in plan.changes:
+        facts = BY_NAME[change.knob].project(facts, change)
+    return facts
+
+
+def collectors(knobs: Iterable[str]) -> list[str]:
+    """The collectors whose facts a plan of these knobs needs, sorted; an unknown knob needs none."""
+    return sorted({name for knob in knobs if knob in BY_NAME for name in BY_NAME[knob].ABOUT.facts})
 
 
 def _sound(settings: Sequence[Setting], facts: HostFacts, skips: list[Skip]) -> list[Setting]:
@@ -57,7 +65,9 @@ def _unsound(setting: Setting, facts: HostFacts) -> str:
     tuner = BY_NAME.get(setting.knob)
     if tuner is None:
         return f"this version has no knob {setting.knob!r}"
-    if setting.nic not in facts.nics:
+    if tuner.ABOUT.scope is Scope.HOST and setting.nic:
+        return f"{setting.knob} is the host's, not a NIC's"
+    if tuner.ABOUT.scope is Scope.NIC and setting.nic not in facts.nics:
         return "no such NIC on this host"
     for name, value in sorted(setting.values.items()):
         if name not in tuner.VALUES:

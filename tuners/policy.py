@@ -8,6 +8,7 @@ import msgspec
 import yaml
 
 from tuners import select
+from tuners.about import Scope
 from tuners.hostfacts import HostFacts
 from tuners.knob import expected, problem
 from tuners.presets import PRESETS
@@ -93,7 +94,8 @@ def why_nothing(policy: Policy, hosts: Iterable[tuple[Mapping[str, str], HostFac
     matching = [facts for labels, facts in hosts if matches(policy, labels, facts)]
     if not matching:
         return f"{policy.name}: no host matches {_all_of(policy.match)}"
-    if not any(chosen(policy, facts) for facts in matching):
+    of_host = any(BY_NAME[word].ABOUT.scope is Scope.HOST for word, _ in _knobs(policy))
+    if not of_host and not any(chosen(policy, facts) for facts in matching):
         return f"{policy.name}: {len(matching)} hosts match, but none has a NIC with {_all_of(policy.nics)}"
     return ""
 
@@ -107,8 +109,11 @@ def compile_settings(policies: Sequence[Policy], labels: Mapping[str, str], fact
     merged: dict[tuple[str, str], Setting] = {}
     lowest_first = sorted(sorted(policies, key=lambda each: each.name, reverse=True), key=lambda each: each.priority)
     for policy in lowest_first:
-        for nic in chosen(policy, facts) if matches(policy, labels, facts) else []:
-            for word, knob in _knobs(policy):
+        if not matches(policy, labels, facts):
+            continue
+        nics = chosen(policy, facts)
+        for word, knob in _knobs(policy):
+            for nic in [""] if BY_NAME[word].ABOUT.scope is Scope.HOST else nics:
                 below = merged.get((word, nic))
                 merged[word, nic] = Setting(
                     knob=word,

@@ -1,52 +1,45 @@
-"""Facts as they are after a plan, without a machine: for previews, and for planning one knob on top of another."""
+"""Facts as they are after a change, for the knobs that share them: ethtool's settings, and who does the work."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
 from tuners.hostfacts import HostFacts
 from wire.cpulist import format_cpulist, parse_cpulist, parse_cpumask
 from wire.facts import Fact, Irq, Queue, Queues, Softnet
-from wire.policy import Change, EthtoolSet, FileWrite, IrqBan
-
-RECREATES_QUEUES = ("channels", "rings")  # interrupts and queues are unknown until they are read again
+from wire.policy import Change, FileWrite, IrqBan, Request
 
 _IRQ = re.compile(r"/proc/irq/(\d+)/smp_affinity_list")
 _QUEUE = re.compile(r"/sys/class/net/[^/]+/queues/[rt]x-(\d+)/(rps_cpus|rps_flow_cnt|xps_cpus)")
+_RECREATE_QUEUES = ("channels", "rings")
 SOCK_FLOW_ENTRIES = "/proc/sys/net/core/rps_sock_flow_entries"
 
 
-def project(facts: HostFacts, changes: Iterable[Change]) -> HostFacts:
-    """The facts after the changes; those of a NIC's queues are dropped where a change recreates the queues."""
-    for change in changes:
-        facts = _after(facts, change)
-    return facts
-
-
-def _after(facts: HostFacts, change: Change) -> HostFacts:
+def ethtool(facts: HostFacts, change: Change) -> HostFacts:
+    """The facts after one ethtool request; those of the NIC's queues are dropped where it recreates the queues."""
     op = change.op
-    if isinstance(op, EthtoolSet):
-        return _ethtool(facts, change.nic, op)
-    if isinstance(op, IrqBan):
-        return facts.replace([structs.replace(facts.softnet or Softnet(), banned_irqs=op.after)])
-    return _file(facts, change.nic, op)
-
-
-def _ethtool(facts: HostFacts, nic: str, op: EthtoolSet) -> HostFacts:
-    fact = facts.ethtool[nic]
+    if not isinstance(op, Request):
+        return facts
+    fact = facts.ethtool[change.nic]
     message: dict[str, object] = {**getattr(fact, op.message), **op.after}
     gone: list[Fact] = []
-    if op.message in RECREATES_QUEUES:
-        gone = [table[nic] for table in (facts.irq, facts.queues) if nic in table]
+    if op.message in _RECREATE_QUEUES:
+        gone = [table[change.nic] for table in (facts.irq, facts.queues) if change.nic in table]
     return facts.replace([structs.replace(fact, **{op.message: message})], gone)
 
 
-def _file(facts: HostFacts, nic: str, op: FileWrite) -> HostFacts:
+def steering(facts: HostFacts, change: Change) -> HostFacts:
+    """The facts after one write to an interrupt's or a queue's CPUs, or to what they need of the host."""
+    op = change.op
+    if isinstance(op, IrqBan):
+        return facts.replace([structs.replace(facts.softnet or Softnet(), banned_irqs=op.after)])
+    if not isinstance(op, FileWrite):
+        return facts
     if irq := _IRQ.fullmatch(op.path):
         return facts.replace([_placed(fact, int(irq[1]), op.after) for fact in facts.irq.values()])
     if queue := _QUEUE.fullmatch(op.path):
-        return facts.replace([_steered(facts.queues[nic], int(queue[1]), queue[2], op.after)])
+        return facts.replace([_steered(facts.queues[change.nic], int(queue[1]), queue[2], op.after)])
     if op.path == SOCK_FLOW_ENTRIES:
         return facts.replace([structs.replace(facts.softnet or Softnet(), rps_sock_flow_entries=int(op.after))])
     return facts

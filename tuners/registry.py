@@ -1,18 +1,17 @@
-"""The table of knobs, in the order in which they are applied: first the queues' shape, then their place."""
+"""The table of knobs, in the order in which they are applied within their stages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from tuners import channels, coalesce, irq_affinity, offloads, rings, rps, xps
+from tuners.about import About
 from tuners.hostfacts import HostFacts
-from tuners.knob import Spec, Stage, Step
-from wire.policy import Setting
-
-__all__ = ["ALL", "BY_NAME", "Stage", "Tuner"]
+from tuners.knob import Spec, Step
+from wire.policy import Change, Setting
 
 
 class Tuner(Protocol):
-    """One module per knob: its name in policies, when it is applied, what its values may be, and its planner."""
+    """One module per knob: its name in policies, what it says about itself, its values, and its pure planner."""
 
     @property
     def NAME(self) -> str:  # noqa: N802 - a module's constant
@@ -20,8 +19,8 @@ class Tuner(Protocol):
         ...
 
     @property
-    def STAGE(self) -> Stage:  # noqa: N802
-        """When it is applied."""
+    def ABOUT(self) -> About:  # noqa: N802
+        """When and on what it works, and its row in the README."""
         ...
 
     @property
@@ -29,8 +28,14 @@ class Tuner(Protocol):
         """What its values may be, by name."""
         ...
 
-    def plan(self, settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
+    @property
+    def plan(self) -> Callable[[Sequence[Setting], HostFacts], Iterable[Step]]:
         """The steps from what is to what the settings say; settings are of this knob, sound, and of known NICs."""
+        ...
+
+    @property
+    def project(self) -> Callable[[HostFacts, Change], HostFacts]:
+        """The facts as they are after one of its changes."""
         ...
 
 

@@ -2,18 +2,32 @@
 
 from collections.abc import Iterable, Sequence
 
+from tuners import projection
+from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
-from tuners.knob import Spec, Stage, Step, ethtool_change, impossible, skip
+from tuners.knob import Spec, Step, ethtool_change, impossible, skip
 from tuners.rounding import ring_stands
 from wire.facts import Ethtool
-from wire.policy import Setting, Values
+from wire.policy import Blast, Setting, Values
 
 NAME = "rings"
-STAGE = Stage.SHAPE
+ABOUT = About(
+    stage=Stage.SHAPE,
+    what="descriptors per ring",
+    interface="ethtool netlink RINGS_SET",
+    unit="descriptors",
+    undo="the sizes before, and the steering of the queues",
+    blast=Blast.LINK,
+    facts=("nic", "ethtool"),
+    recreates=True,
+    quirks="rounded up to multiples of 8 or 32, or to powers of two; idpf loses interrupt affinity",
+)
 VALUES: dict[str, Spec] = {
     "rx": Spec(int, "receive descriptors per queue", 1, 1 << 20, ("max",)),
     "tx": Spec(int, "transmit descriptors per queue", 1, 1 << 20, ("max",)),
 }
+
+project = projection.ethtool
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from wire.policy import Value
+
 Round = Callable[[int], int]
 
 
@@ -45,3 +47,12 @@ def coalesce_stands(current: int, wanted: int) -> bool:
     if not current or not wanted:
         return current == wanted
     return current == wanted or any(current == made(wanted) for made in COALESCE)
+
+
+def stands(message: str, driver: str | None, now: Value, wanted: Value) -> bool:
+    """True when `now` is what a driver makes of `wanted` in that request; without a driver only the very same is."""
+    if now == wanted or driver is None or not isinstance(now, int) or not isinstance(wanted, int):
+        return now == wanted
+    if message == "rings":
+        return ring_stands(driver, now, wanted)
+    return message == "coalesce" and coalesce_stands(now, wanted)

@@ -2,21 +2,32 @@
 
 from collections.abc import Iterable, Sequence
 
-from tuners import topology
+from tuners import projection, topology
+from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
 from tuners.irq_affinity import pinned
-from tuners.knob import Spec, Stage, Step, queue_mask, queue_write, skip, whole
+from tuners.knob import Spec, Step, queue_mask, queue_write, skip, whole
 from tuners.projection import SOCK_FLOW_ENTRIES
 from tuners.rounding import power_up
 from wire.facts import Nic, Queues
 from wire.policy import Change, FileWrite, Mode, Setting
 
 NAME = "rps"
-STAGE = Stage.PLACE
+ABOUT = About(
+    stage=Stage.PLACE,
+    what="which CPUs share a receive queue's work",
+    interface="queues/rx-N/rps_cpus, rps_flow_cnt, net.core.rps_sock_flow_entries",
+    unit="CPU mask, flows",
+    undo="the mask and count before; the host's table is left as large as it is",
+    facts=("nic", "queues", "irq", "cpu", "numa", "softnet"),
+    quirks="the kernel takes isolated CPUs out of the mask in silence",
+)
 VALUES: dict[str, Spec] = {
     "mode": Spec(str, "where queues are fewer than cores, never, or over every CPU", words=("auto", "off", "all")),
     "flow_entries": Spec(int, "flows of the host's RFS table, a power of two; 0 is off", 0, 1 << 22),
 }
+
+project = projection.steering
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:

@@ -2,16 +2,27 @@
 
 from collections.abc import Iterable, Sequence
 
-from tuners import topology
+from tuners import projection, topology
+from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
 from tuners.irq_affinity import pinned
-from tuners.knob import Spec, Stage, Step, queue_mask, skip
+from tuners.knob import Spec, Step, queue_mask, skip
 from wire.facts import CpuThread, Nic, Queues
 from wire.policy import Setting
 
 NAME = "xps"
-STAGE = Stage.PLACE
+ABOUT = About(
+    stage=Stage.PLACE,
+    what="which CPUs send through which queue",
+    interface="queues/tx-N/xps_cpus",
+    unit="CPU mask",
+    undo="the mask before",
+    facts=("nic", "queues", "irq", "cpu", "numa"),
+    quirks="lost when queues are recreated",
+)
 VALUES: dict[str, Spec] = {"mode": Spec(str, "a map for every queue, or none", words=("auto", "off"))}
+
+project = projection.steering
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:

@@ -26,7 +26,8 @@ class Blast(enum.StrEnum):
     SAFE = "safe"  # live, costs locality at most
     LINK = "link"  # resets queues or drops the link
     BLACKHOLE = "blackhole"  # may swallow traffic silently
-    STARVATION = "starvation"  # may starve CPUs
+    STARVATION = "starvation"  # may starve CPUs, of time or of memory
+    REBOOT = "reboot"  # works only after the next boot
 
 
 class FileWrite(msgspec.Struct, frozen=True, tag="file", tag_field="op"):
@@ -38,14 +39,15 @@ class FileWrite(msgspec.Struct, frozen=True, tag="file", tag_field="op"):
     ifindex: int = 0
 
 
-class EthtoolSet(msgspec.Struct, frozen=True, tag="ethtool", tag_field="op"):
-    """One ethtool netlink set request; `before` and `after` have the same names (the fact's field names)."""
+class Request(msgspec.Struct, frozen=True, omit_defaults=True, tag="request", tag_field="op"):
+    """One request with named values to a kernel subsystem or a driver; `before` and `after` have the same names."""
 
-    ifindex: int
-    ifname: str
-    message: str  # "channels" | "rings" | "coalesce" | "features"
+    message: str  # a row of machine.requests.KINDS: "channels", "rings", ...
     before: Values
     after: Values
+    ifindex: int = 0  # of the interface it is about; 0: of none
+    ifname: str = ""  # at the time of the plan; the request is made by index
+    item: str = ""  # what within the message: a queue, a virtual function, a PCI address
 
 
 class IrqBan(msgspec.Struct, frozen=True, tag="irqban", tag_field="op"):
@@ -55,7 +57,7 @@ class IrqBan(msgspec.Struct, frozen=True, tag="irqban", tag_field="op"):
     after: list[int]
 
 
-Op = FileWrite | EthtoolSet | IrqBan
+Op = FileWrite | Request | IrqBan
 
 
 def inverse(op: Op) -> Op:

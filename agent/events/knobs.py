@@ -13,7 +13,7 @@ from agent.journal import JournalError
 from machine import Machine, MachineError, ethtool
 from machine.monitor import Notice, Settings
 from wire.facts import Ethtool
-from wire.policy import EthtoolSet, FileWrite
+from wire.policy import FileWrite, Request
 from wire.report import Event, Severity
 
 OURS_S = 2.0  # after the last record of a journal
@@ -77,7 +77,7 @@ def ours(state: Path) -> set[int]:
     if story is None or not (young or story.state in journal.UNFINISHED):
         return set()
     ops = [change.op for stage in story.stages for change in stage.changes]
-    return {op.ifindex for op in ops if isinstance(op, EthtoolSet | FileWrite)}
+    return {op.ifindex for op in ops if isinstance(op, Request | FileWrite)}
 
 
 def _fec(modes: list[str]) -> Settings:

@@ -19,7 +19,7 @@ from hwdb.facts import read_hosts
 from hwdb.store_policy import PolicyEntry, StatusEntry
 from tuners.policy import Policy, PolicyError, Problem, parse_policy, why_nothing
 from tuners.policy import lint as problems_of
-from wire.policy import EthtoolSet, FileWrite, Mode, Op, Outcome, OutcomeStatus, Setting, Values
+from wire.policy import FileWrite, Mode, Op, Outcome, OutcomeStatus, Request, Setting, Values
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -201,7 +201,7 @@ def sides(op: Op) -> tuple[str, str]:
     """Before and after of a change, for people."""
     if isinstance(op, FileWrite):
         return op.before, op.after
-    if isinstance(op, EthtoolSet):
+    if isinstance(op, Request):
         return _values(op.before), _values(op.after)
     return ",".join(map(str, op.before)), ",".join(map(str, op.after))
 

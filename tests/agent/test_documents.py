@@ -14,12 +14,12 @@ from wire.facts import Ethtool, Nic
 from wire.policy import (
     Change,
     Desired,
-    EthtoolSet,
     Mode,
     Outcome,
     OutcomeStatus,
     Reported,
     ReportedStatus,
+    Request,
     Setting,
     content_hash,
 )
@@ -92,7 +92,7 @@ def statuses(outcomes: list[Outcome]) -> list[OutcomeStatus]:
 
 
 def outcome(status: OutcomeStatus, *, tried: bool = True) -> Outcome:
-    op = EthtoolSet(2, "eth0", "rings", {"rx": 256}, {"rx": 512})
+    op = Request("rings", {"rx": 256}, {"rx": 512}, 2, "eth0")
     changes = [Change(knob="rings", target="eth0", op=op, nic=KEY)] if tried else []
     return Outcome(knob="rings", nic=KEY, status=status, changes=changes)
 

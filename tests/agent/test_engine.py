@@ -16,7 +16,7 @@ from tuners import engine, planner
 from tuners.engine import GoneError, Made
 from tuners.hostfacts import HostFacts
 from wire.facts import Irq, Nic, Queue
-from wire.policy import Change, EthtoolSet, FileWrite, OutcomeStatus, Values
+from wire.policy import Change, FileWrite, OutcomeStatus, Request, Values
 
 pytestmark = pytest.mark.root
 APPLIED, FAILED, REVERTED, UNCHANGED, UNSUPPORTED = (
@@ -34,7 +34,7 @@ def file_change(path: str, before: str, after: str, ifindex: int = 0) -> Change:
 
 
 def set_change(ifindex: int, message: str, before: Values, after: Values) -> Change:
-    return Change(knob=message, target=NIC, op=EthtoolSet(ifindex, NIC, message, before, after), nic=NIC)
+    return Change(knob=message, target=NIC, op=Request(message, before, after, ifindex, NIC), nic=NIC)
 
 
 def statuses(made: Sequence[Made]) -> list[OutcomeStatus]:
@@ -162,13 +162,13 @@ def test_recreated_queues_get_their_steering_back(space: Space) -> None:
     facts = space.facts()
     index = space.ifindex()
     before = space.snapshot()
-    space.run(lambda writer: writer.ethtool_set(index, "channels", {"rx": 2, "tx": 2}))
-    space.run(lambda writer: writer.ethtool_set(index, "channels", {"rx": 4, "tx": 4}))
+    space.run(lambda writer: writer.request(Request("channels", {}, {"rx": 2, "tx": 2}, index)))
+    space.run(lambda writer: writer.request(Request("channels", {}, {"rx": 4, "tx": 4}, index)))
     assert space.snapshot() != before, "the kernel forgets the steering of queues it removes"
     made = space.run(lambda writer: engine.restore(writer, facts.all(), [NIC], []))
     assert space.snapshot() == before
     assert statuses(made).count(REVERTED) == 3
-    space.run(lambda writer: writer.ethtool_set(index, "channels", {"rx": 2, "tx": 2}))
+    space.run(lambda writer: writer.request(Request("channels", {}, {"rx": 2, "tx": 2}, index)))
     made = space.run(lambda writer: engine.restore(writer, facts.all(), [NIC], []))
     assert set(statuses(made)) == {UNCHANGED}, "queues that are gone need none"
 
@@ -292,7 +292,7 @@ def test_the_tests_leave_this_machine_alone() -> None:
 class Deaf(LiveWriter):
     """A driver that takes ethtool requests and does nothing: virtio_net without notification coalescing does so."""
 
-    def ethtool_set(self, ifindex: int, message: str, values: Values) -> None:
+    def request(self, op: Request) -> None:
         pass
 
 

@@ -12,7 +12,7 @@ from agent.events.pipeline import DROPPED_EVERY_S, MAX_DATA, MAX_TEXT, Pipeline,
 from machine.live import Live
 from machine.monitor import Notice
 from wire.facts import Ethtool
-from wire.policy import Change, EthtoolSet
+from wire.policy import Change, Request
 from wire.report import Event
 
 DATA = st.dictionaries(st.text(max_size=99), st.text(max_size=400) | st.integers() | st.none(), max_size=90)
@@ -110,7 +110,7 @@ def test_a_setting_is_told_with_what_it_was() -> None:
 def test_whose_interfaces_are_ours(tmp_path: Path) -> None:
     assert ours(tmp_path) == set()
     made = journal.create(tmp_path, journal.opened(tmp_path, 60.0))
-    op = EthtoolSet(ifindex=3, ifname="eth0", message="rings", before={"rx": 256}, after={"rx": 512})
+    op = Request(message="rings", before={"rx": 256}, after={"rx": 512}, ifindex=3, ifname="eth0")
     made.append(journal.Staged(changes=[Change(knob="rings", target="eth0", op=op)]))
     made.close()
     assert ours(tmp_path) == {3}

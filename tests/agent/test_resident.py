@@ -11,7 +11,7 @@ from agent.config import Config
 from tests.agent.brokers import AgentProcess, BrokerProcess, Inventory, mosquitto, wait_for
 from tests.agent.space import NIC, WANTED, Space
 from wire import codec
-from wire.policy import Desired, Mode, Outcome, OutcomeStatus, Reported, ReportedStatus, Setting, content_hash
+from wire.policy import Desired, Mode, Outcome, OutcomeStatus, Reported, ReportedStatus, Request, Setting, content_hash
 from wire.report import Ack, Command
 from wire.topics import Channel
 
@@ -273,7 +273,7 @@ def test_applied_drifted_applied_again_rolled_back(site: Callable[..., Site], sp
     after = space.snapshot()
     assert after != before
     count = len(here.inventory.seen[Channel.REPORTED])
-    space.run(lambda writer: writer.ethtool_set(space.ifindex(), "channels", {"rx": 3, "tx": 4}))
+    space.run(lambda writer: writer.request(Request("channels", {}, {"rx": 3, "tx": 4}, space.ifindex())))
     here.reported(1, ReportedStatus.DRIFTED, count)
     here.reported(1, ReportedStatus.APPLIED, count)
     assert space.snapshot() == after
@@ -313,7 +313,7 @@ def test_warn_and_yield(site: Callable[..., Site], space: Space) -> None:
     here.want(1, settings)
     first = here.reported(1, ReportedStatus.DRIFTED)
     assert by_knob(first.outcomes) == {"channels": "applied", "offloads": "warned"}
-    space.run(lambda writer: writer.ethtool_set(space.ifindex(), "channels", {"rx": 3, "tx": 3}))
+    space.run(lambda writer: writer.request(Request("channels", {}, {"rx": 3, "tx": 3}, space.ifindex())))
     wait_for(lambda: by_knob(here.inventory.seen[Channel.REPORTED][-1].outcomes).get("channels") == "yielded")
     assert space.snapshot()[0]["channels"]["rx"] == 3
 

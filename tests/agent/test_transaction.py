@@ -13,7 +13,7 @@ import pytest
 
 from agent import journal
 from tests.agent.space import NIC, ROOT, WANTED, Run, Space, desired, status, wait_for
-from wire.policy import Blast, Mode, Reported, Setting
+from wire.policy import Blast, Mode, Reported, Request, Setting
 
 pytestmark = pytest.mark.root
 APPLIED = dict.fromkeys(("channels", "offloads", "rps", "xps"), "applied")
@@ -41,7 +41,7 @@ def test_applied_verified_drifted_applied_again_rolled_back(space: Space) -> Non
     assert status(space.apply()) == UNCHANGED
 
     space.shell("cd /sys/class/net/va; echo 1 > queues/rx-1/rps_cpus")
-    space.run(lambda writer: writer.ethtool_set(space.ifindex(), "channels", {"rx": 3, "tx": 4}))
+    space.run(lambda writer: writer.request(Request("channels", {}, {"rx": 3, "tx": 4}, space.ifindex())))
     assert space.snapshot() != after
     again = space.apply()
     assert (again["status"], status(again)["channels"], status(again)["rps"]) == ("applied", "applied", "applied")
@@ -128,7 +128,7 @@ def test_yield_leaves_what_somebody_else_changed(space: Space) -> None:
     final = space.apply(settings=settings)
     assert status(final) == {"channels": "applied"}
     (space.state / "reported.json").write_bytes(msgspec.json.encode(final))
-    space.run(lambda writer: writer.ethtool_set(space.ifindex(), "channels", {"rx": 1}))
+    space.run(lambda writer: writer.request(Request("channels", {}, {"rx": 1}, space.ifindex())))
     theirs = space.snapshot()
     run = space.start("--confirm", "self")
     assert status(run.phase("final")["reported"]) == {"channels": "yielded"}

@@ -34,6 +34,7 @@ from machine.capture import Captured, Recording, pci_ids
 from machine.disguise import Disguise
 from machine.live import Live
 from machine.redact import redact
+from wire.policy import Request
 
 if TYPE_CHECKING:
     from tests.machine.conftest import Namespace
@@ -96,14 +97,13 @@ def test_a_capture_takes_ethtool_sets_as_the_driver_would(veth: "Namespace") -> 
         recording = Recording(machine)
         _look(recording, index)
     writer: Writer = Captured(recording.dump())
-    writer.ethtool_set(index, "channels", {"rx": 1, "tx": 2})
+    writer.request(Request("channels", {}, {"rx": 1, "tx": 2}, index))
     assert ethtool.read_channels(writer, index) == {"rx_max": 4, "tx_max": 4, "rx": 1, "tx": 2}
     assert ethtool.read_all_channels(writer)[index]["rx"] == 1
     assert ethtool.read_all_channels(writer)[veth.ifindex("vb")]["rx"] == 4
-    before = ethtool.read_features(writer, index)
-    writer.ethtool_set(index, "features", {"tx-tcp-segmentation": False, "rx-gro": True})
-    after = ethtool.read_features(writer, index)
-    assert after.active == before.active | {"tx-tcp-segmentation": False, "rx-gro": True}
+    before, wanted = ethtool.read_features(writer, index), {"tx-tcp-segmentation": False, "rx-gro": True}
+    writer.request(Request("features", {}, {**wanted}, index))
+    assert (after := ethtool.read_features(writer, index)).active == before.active | wanted
     assert after.fixed == before.fixed
     for message, values, kind in (
         ("channels", {"rx": 5}, MachineError),
@@ -115,7 +115,7 @@ def test_a_capture_takes_ethtool_sets_as_the_driver_would(veth: "Namespace") -> 
         ("wol", {"modes": 1}, MachineError),
     ):
         with pytest.raises(MachineError) as caught:
-            writer.ethtool_set(index, message, dict(values))
+            writer.request(Request(message, {}, dict(values), index))
         assert type(caught.value) is kind
 
 

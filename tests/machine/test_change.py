@@ -10,7 +10,7 @@ import pytest
 
 from machine import DeniedError, MachineError, NotPresentError, UnsupportedError, ethtool, failure
 from machine.change import LiveWriter
-from wire.policy import Values
+from wire.policy import Request, Values
 
 if TYPE_CHECKING:
     from tests.machine.conftest import Namespace
@@ -22,10 +22,10 @@ ROOT = Path(__file__).parents[2]
 def test_channels_are_set_and_refused_in_the_kernels_words(veth: "Namespace") -> None:
     index = veth.ifindex("va")
     with veth.live(LiveWriter) as machine:
-        veth.run(lambda: machine.ethtool_set(index, "channels", {"rx": 2, "tx": 3}))
+        veth.run(lambda: machine.request(Request("channels", {}, {"rx": 2, "tx": 3}, index)))
         assert ethtool.read_channels(machine, index) == {"rx_max": 4, "tx_max": 4, "rx": 2, "tx": 3}
         with pytest.raises(MachineError, match="requested channel count exceeds maximum"):
-            veth.run(lambda: machine.ethtool_set(index, "channels", {"rx": 5}))
+            veth.run(lambda: machine.request(Request("channels", {}, {"rx": 5}, index)))
         assert ethtool.read_channels(machine, index)["rx"] == 2
 
 
@@ -33,10 +33,12 @@ def test_channels_are_set_and_refused_in_the_kernels_words(veth: "Namespace") ->
 def test_features_are_set_several_at_once(veth: "Namespace") -> None:
     index = veth.ifindex("va")
     with veth.live(LiveWriter) as machine:
-        veth.run(lambda: machine.ethtool_set(index, "features", {"tx-tcp-segmentation": False, "rx-gro": True}))
+        veth.run(
+            lambda: machine.request(Request("features", {}, {"tx-tcp-segmentation": False, "rx-gro": True}, index))
+        )
         active = ethtool.read_features(machine, index).active
         assert (active["tx-tcp-segmentation"], active["rx-gro"]) == (False, True)
-        veth.run(lambda: machine.ethtool_set(index, "features", {"tx-tcp-segmentation": True}))
+        veth.run(lambda: machine.request(Request("features", {}, {"tx-tcp-segmentation": True}, index)))
         assert ethtool.read_features(machine, index).active["tx-tcp-segmentation"] is True
 
 
@@ -45,10 +47,10 @@ def test_coalescing_of_a_tap_is_set(namespace: "Namespace") -> None:
     namespace.ip("tuntap", "add", "dev", "t0", "mode", "tap")
     index = namespace.ifindex("t0")
     with namespace.live(LiveWriter) as machine:
-        namespace.run(lambda: machine.ethtool_set(index, "coalesce", {"rx_max_frames": 32}))
+        namespace.run(lambda: machine.request(Request("coalesce", {}, {"rx_max_frames": 32}, index)))
         assert ethtool.read_coalesce(machine, index) == {"rx_max_frames": 32}
         with pytest.raises(MachineError, match="unsupported parameter"):
-            namespace.run(lambda: machine.ethtool_set(index, "coalesce", {"use_adaptive_rx": True}))
+            namespace.run(lambda: machine.request(Request("coalesce", {}, {"use_adaptive_rx": True}, index)))
 
 
 REFUSED: list[tuple[str, Values, type[MachineError], str]] = [
@@ -60,7 +62,7 @@ REFUSED: list[tuple[str, Values, type[MachineError], str]] = [
     ("channels", {"rx": "four"}, MachineError, "'four' is not a number of 32 bits"),
     ("channels", {"rx": -1}, MachineError, "-1 is not a number of 32 bits"),
     ("channels", {"rx": 1 << 40}, MachineError, "is not a number of 32 bits"),
-    ("wol", {"modes": 1}, MachineError, "no message 'wol'"),
+    ("wol", {"modes": 1}, MachineError, "no request 'wol'"),
 ]
 
 
@@ -72,7 +74,7 @@ def test_what_a_driver_does_not_do_is_one_clear_error(
     index = veth.ifindex("va")
     with veth.live(LiveWriter) as machine:
         with pytest.raises(MachineError, match=words) as caught:
-            veth.run(lambda: machine.ethtool_set(index, message, values))
+            veth.run(lambda: machine.request(Request(message, {}, values, index)))
         assert type(caught.value) is kind
         assert "\n" not in str(caught.value)
 
@@ -80,7 +82,7 @@ def test_what_a_driver_does_not_do_is_one_clear_error(
 @pytest.mark.root
 def test_a_nic_that_is_gone_is_not_present(veth: "Namespace") -> None:
     with veth.live(LiveWriter) as machine, pytest.raises(NotPresentError, match="no device matches"):
-        veth.run(lambda: machine.ethtool_set(9999, "channels", {"rx": 1}))
+        veth.run(lambda: machine.request(Request("channels", {}, {"rx": 1}, 9999)))
 
 
 @pytest.mark.root
@@ -90,9 +92,9 @@ def test_a_thousand_sets_leave_no_descriptor(veth: "Namespace") -> None:
 
         def sets(count: int) -> int:
             for at in range(count):
-                machine.ethtool_set(index, "channels", {"rx": 1 + at % 4})
+                machine.request(Request("channels", {}, {"rx": 1 + at % 4}, index))
                 with pytest.raises(MachineError):
-                    machine.ethtool_set(index, "channels", {"rx": 9})
+                    machine.request(Request("channels", {}, {"rx": 9}, index))
             return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
         before = veth.run(lambda: sets(5))

@@ -11,6 +11,7 @@ from machine import BusyError, DeniedError, MachineError, NotPresentError, Unsup
 from machine.capture import Captured, Recording
 from machine.change import LiveWriter
 from machine.live import PSUTIL, Live
+from wire.policy import Request
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_there_is_no_kernel_under_a_foreign_root(tree: Path) -> None:
         lambda: machine.ethtool_ioctl("lo", bytes(4), 196),
         lambda: machine.psutil("virtual_memory"),
         lambda: machine.irqbalance("setup"),
-        lambda: machine.ethtool_set(1, "rings", {"rx": 1}),
+        lambda: machine.request(Request("rings", {}, {"rx": 1}, 1)),
         lambda: machine.irqbalance_ban([4]),
     ]
     for call in calls:

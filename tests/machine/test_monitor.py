@@ -13,6 +13,7 @@ from machine.change import LiveWriter
 from machine.monitor import Monitor, Notice
 from machine.rtnl import Address, Route
 from machine.uevents import Uevent
+from wire.policy import Request
 
 if TYPE_CHECKING:
     from tests.machine.conftest import Namespace
@@ -56,10 +57,10 @@ def test_a_port_that_leaves_a_bridge_is_not_gone(veth: "Namespace") -> None:
 def test_settings_made_with_ethtool_are_announced(veth: "Namespace") -> None:
     index = veth.ifindex("va")
     with veth.live(LiveWriter) as machine, veth.run(Monitor) as monitor:
-        veth.run(lambda: machine.ethtool_set(index, "channels", {"rx": 2}))
+        veth.run(lambda: machine.request(Request("channels", {}, {"rx": 2}, index)))
         (channels,) = _of(_next(monitor), "channels")
         assert (channels.ifindex, channels.ifname, channels.settings["rx"]) == (index, "va", 2)
-        veth.run(lambda: machine.ethtool_set(index, "features", {"rx-gro": True}))
+        veth.run(lambda: machine.request(Request("features", {}, {"rx-gro": True}, index)))
         (features,) = _of(_next(monitor), "features")
         assert (features.ifindex, features.settings) == (index, {})  # bits without names: to be read
 

@@ -15,7 +15,7 @@ from tuners import engine
 from tuners.hostfacts import HostFacts
 from tuners.planner import plan
 from tuners.policy import compile_settings, parse_policy
-from tuners.registry import Stage
+from tuners.about import Stage
 
 NAMES = ("cpu", "numa", "nic", "ethtool", "irq", "queues", "softnet")
 POLICY = '''

@@ -71,7 +71,7 @@ GOLDENS = [
     (BASE + "mode: enforced", '3:7 no mode "enforced", did you mean "enforce"? (enforce, warn, yield)'),
     (
         BASE + "allow: [links]",
-        '3:9 no blast class "links", did you mean "link"? (safe, link, blackhole, starvation)',
+        '3:9 no blast class "links", did you mean "link"? (safe, link, blackhole, starvation, reboot)',
     ),
     (
         BASE + "match: [label.role=x]",

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from tuners import topology
+from tuners.about import Stage
 from tuners.findings import findings
 from tuners.hostfacts import HostFacts
 from tuners.planner import plan, project
-from tuners.registry import ALL, Stage
+from tuners.registry import ALL
 from wire.cpulist import format_cpulist, parse_cpulist, parse_cpumask
 from wire.facts import Cpu, Fact, Irq, Numa, Queues, Softnet
-from wire.policy import Change, EthtoolSet, FileWrite, IrqBan, Setting, Value, Values, inverse
+from wire.policy import Change, FileWrite, IrqBan, Request, Setting, Value, Values, inverse
 
 Make = Callable[..., list[Fact]]
 
@@ -78,7 +79,7 @@ def _steered(fact: Fact, cpus: str) -> Fact:
 def current(facts: HostFacts, change: Change) -> object:
     """What the facts say of the thing a change is about, in the change's own terms."""
     op = change.op
-    if isinstance(op, EthtoolSet):
+    if isinstance(op, Request):
         have: dict[str, Value] = getattr(facts.ethtool[change.nic], op.message)
         return {name: have[name] for name in op.before}
     if isinstance(op, IrqBan):

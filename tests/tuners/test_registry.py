@@ -6,9 +6,14 @@ from importlib import import_module
 from pathlib import Path
 
 import tuners
+from collectors.registry import by_name
+from tuners import planner
+from tuners.about import Stage, row
 from tuners.findings import RULES
 from tuners.policy import lint
 from tuners.registry import ALL, BY_NAME
+
+RULE = "|---|---|---|---|---|---|---|---|---|\n"
 
 
 def test_every_module_with_a_name_is_in_the_table() -> None:
@@ -20,13 +25,31 @@ def test_a_modules_file_is_its_name() -> None:
     assert [import_module(f"tuners.{tuner.NAME}") for tuner in ALL] == list(ALL)
 
 
-def test_the_readme_has_a_row_for_every_knob_with_its_values(root: Path) -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (shape|place) \| (.*)$", (root / "tuners/README.md").read_text(), re.MULTILINE)
-    stages = {name: stage for name, stage, _ in rows}
-    assert stages == {tuner.NAME: tuner.STAGE for tuner in ALL}
-    for name, _, rest in rows:
+def test_the_readme_has_the_row_of_each_word_for_word(root: Path, update: bool) -> None:
+    path = root / "tuners/README.md"
+    text = path.read_text()
+    rows = [row(tuner.NAME, tuner.ABOUT) for tuner in ALL]
+    before, _, rest = text.partition(RULE)
+    after = rest[rest.index("\n\n") :]
+    if update:
+        path.write_text(before + RULE + "\n".join(rows) + after)
+    assert rest.removesuffix(after).splitlines() == rows
+
+
+def test_the_readme_says_what_each_value_means(root: Path) -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (`.*)$", (root / "tuners/README.md").read_text(), re.MULTILINE))
+    assert set(BY_NAME) <= set(rows)
+    for name in BY_NAME:
+        rest = rows[name]
         values = set(BY_NAME[name].VALUES) if name != "offloads" else {"gro", "tso"}
         assert {value for value in values if f"`{value}`" not in rest} == set()
+
+
+def test_stages_are_in_order_and_facts_are_collectors() -> None:
+    order = list(Stage)
+    stages = [order.index(tuner.ABOUT.stage) for tuner in ALL]
+    assert stages == sorted(stages)
+    assert planner.collectors(BY_NAME) == sorted({by_name(fact).NAME for tuner in ALL for fact in tuner.ABOUT.facts})
 
 
 def test_the_readme_names_every_rule(root: Path) -> None:

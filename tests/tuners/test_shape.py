@@ -7,7 +7,7 @@ import pytest
 from tuners.hostfacts import HostFacts
 from tuners.planner import LATER, plan, project
 from wire.facts import Ethtool, Fact
-from wire.policy import Blast, EthtoolSet, Mode, OutcomeStatus, Plan, Setting, Skip, Values
+from wire.policy import Blast, Mode, OutcomeStatus, Plan, Request, Setting, Skip, Values
 
 Make = Callable[..., list[Fact]]
 Host = Callable[..., HostFacts]
@@ -21,7 +21,7 @@ def one(facts: HostFacts, knob: str, values: Values) -> tuple[Values, list[Skip]
     assert plan([setting], project(facts, made)).changes == []
     ops = [change.op for change in made.changes]
     assert len(ops) <= 1
-    return (ops[0].after if ops and isinstance(ops[0], EthtoolSet) else {}), made.skips
+    return (ops[0].after if ops and isinstance(ops[0], Request) else {}), made.skips
 
 
 def ethtool(facts: HostFacts, **fields: object) -> HostFacts:
@@ -242,6 +242,6 @@ def test_a_missing_ethtool_fact_is_no_crash(host: Host) -> None:
 def test_before_is_what_the_fact_says(host: Host) -> None:
     made = plan([Setting(knob="rings", nic=ETH0, values={"rx": "max", "tx": 1024})], host())
     op = made.changes[0].op
-    assert isinstance(op, EthtoolSet)
+    assert isinstance(op, Request)
     fact: Ethtool = host().ethtool[ETH0]
     assert op.before == {name: fact.rings[name] for name in op.after}
