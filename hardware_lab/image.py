@@ -18,7 +18,7 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "udev", "dbus", "python3", "python3-venv", "openssh-server", "iproute2", "procps"),
     *("ethtool", "ipmitool", "kmod", "pciutils", "lm-sensors", "fancontrol", "numactl", "i2c-tools", "tpm2-tools"),
     *("nvme-cli", "iperf3", "dmidecode", "tcpdump", "iputils-ping", "strace", "linux-cpupower", "lldpd", "irqbalance"),
-    *("bpftool", "util-linux", "netcat-openbsd", "usbutils", "jq", "rasdaemon"),
+    *("bpftool", "util-linux", "netcat-openbsd", "usbutils", "jq", "rasdaemon", "tuned"),
 )
 LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 IN_INITRD = ("virtio_pci", "virtio_blk", "ext4")
