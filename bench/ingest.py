@@ -34,8 +34,10 @@ from hwdb.ingest_samples import COPY, COPY_HEAD, COPY_TAIL, insert_of, packed  #
 from wire.codec import encode, raw  # noqa: E402
 from wire.report import Birth, Fingerprint, Report, Run, Sample  # noqa: E402
 
-HOSTS = 100
-BATCH = 100  # reports in a transaction
+BATCHES = (
+    100,
+    1000,
+)  # reports in a transaction, each of another host: a quiet fleet, and as many as ingest takes at once
 Row = tuple[int, int, float]
 T = TypeVar("T")
 Work = Callable[[T], object]
@@ -68,10 +70,10 @@ LOADS = (
 )
 
 
-def births() -> list[Incoming]:
+def births(hosts: int) -> list[Incoming]:
     """One for every host."""
     made: list[Incoming] = []
-    for number in range(HOSTS):
+    for number in range(hosts):
         host_id = f"host-{number:05d}"
         born = Birth(
             host_id=host_id,
@@ -106,16 +108,15 @@ def report(load: Load, number: int, seq: int) -> Incoming:
     return Incoming(f"rackhand/v1/bench/{host_id}/report", encode(told), at_ms)
 
 
-def batches(load: Load, turns: int, first: int) -> list[list[Incoming]]:
-    """Reports of all hosts in turn."""
-    reports = [report(load, number, first + turn) for turn in range(turns) for number in range(HOSTS)]
-    return [reports[start : start + BATCH] for start in range(0, len(reports), BATCH)]
+def batches(load: Load, hosts: int, turns: int, first: int) -> list[list[Incoming]]:
+    """A report of every host, turn by turn."""
+    return [[report(load, number, turn) for number in range(hosts)] for turn in range(first, first + turns)]
 
 
-def raw_rows(load: Load, turns: int) -> list[list[Row]]:
+def raw_rows(load: Load, hosts: int, turns: int) -> list[list[Row]]:
     """The same samples, ready for the driver."""
-    series, size = HOSTS * load.samples, BATCH * load.samples
-    made = [(one % series + 1, 1_700_000_000_000 + one // series * 10_000, one * 1.5) for one in range(series * turns)]
+    size = hosts * load.samples
+    made = [(one % size + 1, 1_700_000_000_000 + one // size * 10_000, one * 1.5) for one in range(size * turns)]
     return [made[start : start + size] for start in range(0, len(made), size)]
 
 
@@ -170,12 +171,12 @@ def ready_made(rows: list[Row]) -> bytes:
 
 
 @contextmanager
-def ours(url: str, load: Load) -> Generator[Work[list[Incoming]]]:
+def ours(url: str, load: Load, hosts: int) -> Generator[Work[list[Incoming]]]:
     """`Ingest.batch` over encoded payloads; hosts are born and series known, as in a fleet that runs."""
     engine = open_engine(url)
     ingest = Ingest(engine)
-    ingest.batch(births())
-    for first in batches(load, 1, 1):
+    ingest.batch(births(hosts))
+    for first in batches(load, hosts, 1, 1):
         ingest.batch(first)
     yield ingest.batch
     engine.dispose()
@@ -227,34 +228,34 @@ def show(contenders: list[Contender], rows: int) -> None:
         print(f"{contender.name:44} {rows / median(times):>10,.0f} rows/s{told}", flush=True)
 
 
-def on_sqlite(load: Load, turns: int) -> None:
+def on_sqlite(load: Load, hosts: int, turns: int) -> None:
     """Raw and ours, each into a file of its own."""
     with tempfile.TemporaryDirectory(prefix="rackhand-bench-") as folder:
         for name in ("raw", "ours"):
             migrate.upgrade(f"sqlite:///{folder}/{name}.db")
-        with raw_sqlite(Path(folder) / "raw.db") as raw, ours(f"sqlite:///{folder}/ours.db", load) as ingest:
+        with raw_sqlite(Path(folder) / "raw.db") as raw, ours(f"sqlite:///{folder}/ours.db", load, hosts) as ingest:
             contenders = [
-                Contender("SQLite, raw executemany", raw, raw_rows(load, turns)),
-                Contender("SQLite, ingest", ingest, batches(load, turns, 2)),
+                Contender("SQLite, raw executemany", raw, raw_rows(load, hosts, turns)),
+                Contender("SQLite, ingest", ingest, batches(load, hosts, turns, 2)),
             ]
-            show(contenders, BATCH * load.samples)
+            show(contenders, hosts * load.samples)
 
 
-def on_postgres(load: Load, turns: int) -> None:
+def on_postgres(load: Load, hosts: int, turns: int) -> None:
     """Raw, raw with nothing left to do, and ours on one server."""
     with postgres() as server:
         if server is None:
             print("PostgreSQL is not installed")
             return
         migrate.upgrade(server)
-        with raw_postgres(server) as raw, raw_packed(server) as ready, ours(server, load) as ingest:
-            made = raw_rows(load, turns)
+        with raw_postgres(server) as raw, raw_packed(server) as ready, ours(server, load, hosts) as ingest:
+            made = raw_rows(load, hosts, turns)
             contenders = [
                 Contender("PostgreSQL, raw COPY binary (packed before)", ready, [ready_made(one) for one in made]),
                 Contender("PostgreSQL, raw COPY binary (write_row)", raw, made),
-                Contender("PostgreSQL, ingest", ingest, batches(load, turns, 2)),
+                Contender("PostgreSQL, ingest", ingest, batches(load, hosts, turns, 2)),
             ]
-            show(contenders, BATCH * load.samples)
+            show(contenders, hosts * load.samples)
 
 
 def main() -> None:
@@ -263,11 +264,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400_000)
     given = parser.parse_args()
     for load in LOADS:
-        turns = max(1, given.rows // (HOSTS * load.samples))
-        runs, size = len(load.collectors), len(report(load, 0, 2).payload)
-        print(f"{load.name}: {load.samples} samples in {runs} runs a report ({size:,} bytes), {BATCH} reports a commit")
-        on_sqlite(load, turns)
-        on_postgres(load, turns)
+        for hosts in BATCHES:
+            turns = max(3, given.rows // (hosts * load.samples))
+            runs, size = len(load.collectors), len(report(load, 0, 2).payload)
+            samples = f"{load.samples} samples in {runs} runs a report ({size:,} bytes)"
+            print(f"{load.name}: {samples}, {hosts} reports a commit")
+            on_sqlite(load, hosts, turns)
+            on_postgres(load, hosts, turns)
 
 
 if __name__ == "__main__":
