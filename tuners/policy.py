@@ -14,6 +14,7 @@ from tuners.knob import expected, problem
 from tuners.presets import PRESETS
 from tuners.registry import BY_NAME
 from tuners.select import Condition, SelectError, meant
+from wire.measure import Keep, Measure, Objective
 from wire.policy import Blast, Mode, Setting, Value, Values
 
 MAX_BYTES = 64 * 1024
@@ -59,6 +60,7 @@ class Policy(msgspec.Struct, kw_only=True):
     mode: Mode = Mode.ENFORCE
     allow: list[Blast] = []
     confirm_within_s: int = 60
+    measure: Measure | None = None  # of all its knobs
 
 
 def parse_policy(text: str) -> Policy:
@@ -122,6 +124,7 @@ def compile_settings(policies: Sequence[Policy], labels: Mapping[str, str], fact
                     mode=knob.mode or policy.mode,
                     policy=policy.name,
                     allow=policy.allow if knob.allow is None else knob.allow,
+                    measure=policy.measure,
                 )
     return [merged[place] for place in sorted(merged) if merged[place].values]
 
@@ -167,6 +170,7 @@ class _Reader:
             "mode": self._mode,
             "allow": self._allow,
             "confirm_within_s": lambda node: self._whole(node, 5, 3600),
+            "measure": self._measure,
         }
 
     def policy(self, text: str) -> Policy | None:
@@ -291,6 +295,16 @@ class _Reader:
 
     def _mode(self, node: yaml.Node) -> str:
         return self._word(node, "mode", [mode.value for mode in Mode])
+
+    def _measure(self, node: yaml.Node) -> dict[str, object]:
+        fields: dict[str, Callable[[yaml.Node], object]] = {
+            "objective": lambda body: self._word(body, "objective", list(Objective)),
+            "window_s": lambda body: self._whole(body, 1, 600),
+            "windows": lambda body: self._whole(body, 2, 20),
+            "keep": lambda body: self._word(body, "rule", list(Keep)),
+            "probe": lambda body: self._text(body, "an address or HOST:PORT"),
+        }
+        return {word: fields[word](body) for word, (_, body) in self._mapping(node, "measure", fields).items()}
 
     def _allow(self, node: yaml.Node) -> list[str]:
         return [self._word(item, "blast class", [blast.value for blast in Blast]) for item in self._items(node)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import structs
 
+from wire.measure import Effect, Measure
 from wire.report import Severity
 
 Value = str | int | bool
@@ -118,6 +119,7 @@ class Setting(msgspec.Struct, kw_only=True, omit_defaults=True):
     mode: Mode = Mode.ENFORCE
     policy: str = ""
     allow: list[Blast] = []  # blast classes allowed on the management path; elsewhere all are
+    measure: Measure | None = None  # how its changes prove that they help; None: nobody asks
 
 
 class Desired(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -140,6 +142,7 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     policy: str = ""
     reason: str = ""
     changes: list[Change] = []  # made, or (drifted, warned) that would be
+    effect: Effect | None = None  # what its changes did, where that was measured
 
 
 class ReportedStatus(enum.StrEnum):
