@@ -44,6 +44,7 @@ MAUS = {  # IANA-MAU-MIB dot3MauType
     **{36: "10GigBaseSR", 41: "10GigBaseCX4", 54: "10GbaseT", 55: "10GbaseLRM", 56: "1000baseKX"},
     **{57: "10GbaseKX4", 58: "10GbaseKR"},
 }
+TSA = {0: "strict", 1: "shaper", 2: "ets", 255: "vendor"}  # IEEE 802.1Qaz transmission selection algorithms
 _FAMILIES = {1: 4, 2: 16}  # IANA address family -> bytes of an address
 
 

@@ -43,6 +43,13 @@ from wire.facts.optics import Optics as Optics
 from wire.facts.optics import OpticsApplication as OpticsApplication
 from wire.facts.optics import OpticsLane as OpticsLane
 from wire.facts.optics import OpticsLimits as OpticsLimits
+from wire.facts.place import CacheGroup as CacheGroup
+from wire.facts.place import CacheResource as CacheResource
+from wire.facts.place import Process as Process
+from wire.facts.place import Processes as Processes
+from wire.facts.place import Resctrl as Resctrl
+from wire.facts.place import Slices as Slices
+from wire.facts.place import Unit as Unit
 from wire.facts.platform import Clock as Clock
 from wire.facts.platform import Cmdline as Cmdline
 from wire.facts.platform import Edac as Edac
@@ -65,6 +72,7 @@ from wire.facts.power import PowerMeter as PowerMeter
 from wire.facts.power import Psu as Psu
 from wire.facts.power import ThermalZone as ThermalZone
 from wire.facts.power import Trip as Trip
+from wire.facts.power import UncoreDomain as UncoreDomain
 from wire.facts.rack import Bank as Bank
 from wire.facts.rack import Condition as Condition
 from wire.facts.rack import Device as Device
@@ -80,6 +88,10 @@ from wire.facts.storage import Disk as Disk
 from wire.facts.storage import DriveHealth as DriveHealth
 from wire.facts.storage import Nvme as Nvme
 from wire.facts.storage import StorageController as StorageController
+from wire.facts.traffic import Dcb as Dcb
+from wire.facts.traffic import Qdisc as Qdisc
+from wire.facts.traffic import Sysctl as Sysctl
+from wire.facts.traffic import SysctlOwner as SysctlOwner
 
 Fact = (
     Dmi
@@ -137,6 +149,12 @@ Fact = (
     | CoolingDevice
     | Fan
     | Psu
+    | Slices
+    | Processes
+    | Resctrl
+    | Qdisc
+    | Sysctl
+    | Dcb
 )  # fmt: skip
 
 FACT: "msgspec.json.Decoder[Fact]" = msgspec.json.Decoder(Fact)

@@ -48,3 +48,8 @@ class Lldp(msgspec.Struct, kw_only=True, omit_defaults=True, tag="lldp", tag_fie
     mau: str = ""  # 802.3 operational MAU type: `1000BaseTFD`, the bare number for one without a name here
     power: str = ""  # 802.3 power via MDI: "PSE" or "PD", and its class: "PSE class 4"
     med: dict[str, str] = {}  # LLDP-MED inventory: hardware, firmware, software, serial, manufacturer, model, asset
+    pfc: list[int] | None = None  # 802.1Qaz PFC configuration: lossless priorities; None: it announces none
+    pfc_willing: bool | None = None
+    ets_prio_tc: list[int] | None = None  # 802.1Qaz ETS configuration: traffic class of each priority
+    ets_bandwidth: list[int] | None = None  # per cent of each traffic class
+    ets_tsa: list[str] | None = None  # words of `wire.lldp.TSA` by traffic class

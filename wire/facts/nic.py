@@ -63,6 +63,9 @@ class Ethtool(msgspec.Struct, kw_only=True, omit_defaults=True, tag="ethtool", t
     fec_active: str = ""
     rss_indirection: list[int] = []  # ETHTOOL_MSG_RSS_GET
     rss_hfunc: str = ""
+    supported: list[str] = []  # ETHTOOL_MSG_LINKMODES_GET, mask of ours: "1000baseT/Full", "Autoneg", "RS"
+    advertised: list[str] = []  # value of ours
+    eee: dict[str, bool] = {}  # ETHTOOL_MSG_EEE_GET: enabled, active
 
 
 class Queue(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -140,6 +140,9 @@ class Timestamping(msgspec.Struct, kw_only=True, omit_defaults=True, tag="timest
     capabilities: list[str] = []  # SOF_TIMESTAMPING_: "hardware-transmit", "software-receive", ...
     tx: list[str] = []  # HWTSTAMP_TX_: "off", "on", "onestep-sync"
     rx: list[str] = []  # HWTSTAMP_FILTER_: "none", "all", "ptpv2-l4-event", ...
+    tx_type: str = ""  # SIOCGHWTSTAMP: the one of `tx` in force; "" where the driver does not say
+    rx_filter: str = ""  # the one of `rx` in force
+    owner: str = ""  # program that has the hardware clock open: "ptp4l", "phc2sys", "chronyd", ...
 
 
 class Firmware(msgspec.Struct, kw_only=True, omit_defaults=True, tag="firmware", tag_field="kind"):
