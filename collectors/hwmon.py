@@ -30,6 +30,7 @@ METRICS = {
     "curr": "hwmon.curr_amps",
     "humidity": "hwmon.humidity_percent",
 }
+_HOT = frozenset({"max_alarm", "crit_alarm", "emergency_alarm"})
 ABOUT = About(
     what="sensors that no other collector has, limits, alarms",
     source="`/sys/class/hwmon`",
@@ -60,13 +61,15 @@ def collect(machine: Machine) -> Iterator[Hwmon | Sample]:
 def parse_channel(chip: Chip, channel: str, attributes: Mapping[str, str]) -> Hwmon:
     """The fact; limits that are sentinels or contradict each other are None, and without limits there is no alarm."""
     limits = parse_limits(channel, attributes)
-    rings = any(attributes.get(name) == "1" for name in ALARMS)
+    alarms = {name for name in ALARMS if attributes.get(name) == "1"}
+    rings = bool(alarms) and any(limit is not None for limit in limits.values())
     return Hwmon(
         key=f"{chip.key}/{channel}",
         chip=chip.name,
         channel=channel,
         label=clean(attributes.get("label", "")),
         unit=KINDS[kind_of(channel)].unit,
-        alarm=rings and any(limit is not None for limit in limits.values()),
+        alarm=rings,
+        hot=rings and kind_of(channel) == "temp" and bool(alarms & _HOT),
         **limits,
     )

@@ -64,12 +64,15 @@ def collect(machine: Machine) -> Iterator[ThermalZone | CoolingDevice | Sample |
     chips = {sysfs.text(machine, f"{_HWMON}/{name}/name") for name in sysfs.names(machine, _HWMON)}
     for zone, bound in zones:
         zone.cooling = sorted({keys[name] for name in bound if name in keys})
-        yield zone
         celsius = parse_celsius(sysfs.text(machine, f"{_CLASS}/{zone.zone}/temp"))
+        events: list[Event] = []
         if celsius is not None and zone.mode != "disabled":
             if _ELSEWHERE.get(zone.type) not in chips:
                 yield Sample("thermal.zone_celsius", zone.key, celsius)
-            yield from crossings(machine, zone, celsius)
+            events += crossings(machine, zone, celsius)
+            zone.passed = _passed[machine][zone.key]
+        yield zone
+        yield from events
     for device, names in devices:
         yield device
         states = [state for name in names if (state := sysfs.number(machine, f"{_CLASS}/{name}/cur_state")) is not None]

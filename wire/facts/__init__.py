@@ -50,6 +50,8 @@ from wire.facts.place import Processes as Processes
 from wire.facts.place import Resctrl as Resctrl
 from wire.facts.place import Slices as Slices
 from wire.facts.place import Unit as Unit
+from wire.facts.owners import Claim as Claim
+from wire.facts.owners import Owner as Owner
 from wire.facts.platform import Clock as Clock
 from wire.facts.platform import Cmdline as Cmdline
 from wire.facts.platform import Edac as Edac
@@ -82,6 +84,12 @@ from wire.facts.rack import Outlet as Outlet
 from wire.facts.rack import Port as Port
 from wire.facts.rack import Probe as Probe
 from wire.facts.rack import Ups as Ups
+from wire.facts.steering import Napi as Napi
+from wire.facts.steering import NapiInstance as NapiInstance
+from wire.facts.steering import Ntuple as Ntuple
+from wire.facts.steering import NtupleRule as NtupleRule
+from wire.facts.steering import Rss as Rss
+from wire.facts.steering import RssContext as RssContext
 from wire.facts.storage import Array as Array
 from wire.facts.storage import ArrayMember as ArrayMember
 from wire.facts.storage import Disk as Disk
@@ -104,6 +112,9 @@ Fact = (
     | Ethtool
     | Irq
     | Queues
+    | Rss
+    | Ntuple
+    | Napi
     | Softnet
     | Pci
     | Hwmon

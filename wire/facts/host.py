@@ -71,7 +71,12 @@ class Memory(msgspec.Struct, kw_only=True, omit_defaults=True, tag="memory", tag
     total_kb: int  # /proc/meminfo MemTotal
     swap_kb: int = 0  # SwapTotal
     thp: str = ""  # /sys/kernel/mm/transparent_hugepage/enabled, the bracketed word
+    thp_defrag: str = ""  # .../defrag, the bracketed word
     hugepages: dict[str, int] = {}  # "node0/2048kB" -> nr_hugepages
+    hugepages_used: dict[str, int] = {}  # the same less free_hugepages; pools of which nothing is used are left out
+    hugepages_promised: dict[str, int] = {}  # "2048kB" -> resv_hugepages: on whichever node they will be
+    numa_balancing: int | None = None  # /proc/sys/kernel/numa_balancing
+    zone_reclaim: int | None = None  # /proc/sys/vm/zone_reclaim_mode
 
 
 class Dimm(msgspec.Struct, kw_only=True, omit_defaults=True, tag="dimm", tag_field="kind"):
@@ -125,3 +130,4 @@ class Hwmon(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hwmon", tag_f
     max: float | None = None
     crit: float | None = None
     alarm: bool = False  # *_alarm
+    hot: bool = False  # a temperature's alarm for too much: max, crit, emergency

@@ -43,6 +43,9 @@ class FrequencyPolicy(msgspec.Struct, kw_only=True, omit_defaults=True):
     """CPUs with the same frequency settings."""
 
     cpus: str  # cpulist
+    leaders: str = ""  # cpulist: of each of the kernel's policies its first CPU; writing there is writing to all of it
+    governors: list[str] = []  # scaling_available_governors
+    preferences: list[str] = []  # energy_performance_available_preferences
     driver: str = ""  # scaling_driver
     governor: str = ""  # scaling_governor
     preference: str = ""  # energy_performance_preference
@@ -63,6 +66,17 @@ class IdleState(msgspec.Struct, kw_only=True, omit_defaults=True):
     residency_us: int | None = None  # stays at least so long to be worth it
     cpus: str = ""  # that have it
     disabled: str = ""  # where it is switched off
+    number: int = 0  # stateN of each of these CPUs
+
+
+class UncoreDomain(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One domain of intel_uncore_frequency: the limits set, and those at boot."""
+
+    name: str  # "package_00_die_00", "uncore00"
+    min_khz: int
+    max_khz: int
+    initial_min_khz: int | None = None
+    initial_max_khz: int | None = None
 
 
 class Cpufreq(msgspec.Struct, kw_only=True, omit_defaults=True, tag="cpufreq", tag_field="kind"):
@@ -71,6 +85,11 @@ class Cpufreq(msgspec.Struct, kw_only=True, omit_defaults=True, tag="cpufreq", t
     key: str = "cpufreq"
     policies: list[FrequencyPolicy] = []
     turbo: bool | None = None  # intel_pstate/no_turbo turned round, or cpufreq/boost
+    turbo_file: str = ""  # which of the two, below /sys/devices/system/cpu
+    min_perf_pct: int | None = None  # intel_pstate/min_perf_pct
+    biases: dict[str, str] = {}  # cpuN/power/energy_perf_bias -> cpulist
+    wakeups: dict[str, str] = {}  # cpuN/power/pm_qos_resume_latency_us ("0": no limit, "n/a": no C-state) -> cpulist
+    uncore: list[UncoreDomain] = []  # intel_uncore_frequency
     pstate: str = ""  # intel_pstate/status or amd_pstate/status: "active", "passive", "guided", "off"
     idle_driver: str = ""  # cpuidle/current_driver
     idle_governor: str = ""  # cpuidle/current_governor
@@ -95,6 +114,7 @@ class ThermalZone(msgspec.Struct, kw_only=True, omit_defaults=True, tag="thermal
     policy: str = ""  # "step_wise", ...
     trips: list[Trip] = []  # without those that are switched off or no temperature
     cooling: list[str] = []  # keys of the cooling devices bound to it
+    passed: str = ""  # the worst of the trips "passive", "hot", "critical" that its temperature is past
 
 
 class CoolingDevice(msgspec.Struct, kw_only=True, omit_defaults=True, tag="cooling_device", tag_field="kind"):
