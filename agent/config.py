@@ -63,12 +63,13 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class Events(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is watched, and what becomes of what was seen."""
 
-    watch: tuple[Literal["link", "address", "route", "ethtool", "device"], ...] = (
+    watch: tuple[Literal["link", "address", "route", "ethtool", "device", "log"], ...] = (
         "link",
         "address",
         "route",
         "ethtool",
         "device",
+        "log",
     )
     hooks_dir: str = "/etc/rackhand/hooks.d"
     hook_timeout_s: float = 30.0

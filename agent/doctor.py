@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from agent.config import Config
 from agent.events import hooks
+from agent.events.watching import LOG
 from collectors.registry import ALL
 from machine import DeniedError, Machine, MachineError, NotPresentError, ethtool, netdev, rtnl
+from machine.kmsg import KernelLog
 from machine.monitor import Monitor
 
 TOP_LEVEL = ("wire", "machine", "collectors", "pollers", "tuners", "agent", "hwdb")
@@ -56,12 +58,15 @@ def _events(config: Config) -> Iterator[Check]:
     """A line for each group of announcements that is to be watched, and for each hook that may not be run."""
     for group in config.events.watch:
         try:
-            Monitor(group).close()
+            (KernelLog() if group == LOG else Monitor(group)).close()
         except NotPresentError as error:
             yield Check(f"watch {group}", Verdict.ABSENT, str(error), "none: this kernel does not announce it")
         except MachineError as error:
             yield Check(
-                f"watch {group}", Verdict.FAILED, str(error), "allow AF_NETLINK sockets, or take it out of watch"
+                f"watch {group}",
+                Verdict.FAILED,
+                str(error),
+                "allow AF_NETLINK sockets (the log: CAP_SYSLOG), or take it out of watch",
             )
         else:
             yield Check(f"watch {group}", Verdict.OK, "")

@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 from bench import procs
 from bench.listener import SampleCount, free_port
+from collectors.registry import ALL
+from collectors.run import run
+from machine.live import Live
 
 WARM_S, WINDOW_S, EVERY_S = 25.0, 60.0, 10.0
 
@@ -116,7 +119,10 @@ def netdata(state: Path) -> Peer:
 
 
 def agent(state: Path) -> Peer:
-    """`rackhand-agent run` against a Mosquitto of its own; an inventory's acks are given by the counter."""
+    """`rackhand-agent run` against a Mosquitto of its own; acks are given by the counter of what it sends.
+
+    What did not move is collected and compared, and not sent: its samples are those that the collectors yield here.
+    """
     port = free_port()
     broker = start(["mosquitto", "-p", str(port)], state / "broker.log")
     wait_for_port(port)
@@ -124,12 +130,16 @@ def agent(state: Path) -> Peer:
     argv = [sys.executable, "-m", "agent.cli", "run", "--broker", f"127.0.0.1:{port}", "--state", str(state / "agent")]
     process = start(argv, state / "log")
 
-    def samples() -> int:
-        return count.of_newest_cycle(EVERY_S)
-
-    process_peer = Peer(process, samples, EVERY_S)
     helpers[process.pid] = (broker, count)
-    return process_peer
+    return Peer(process, collected, EVERY_S)
+
+
+def collected() -> int:
+    """Samples that all collectors together take in `EVERY_S`, each at its own interval."""
+    now_ms = time.time_ns() // 1_000_000
+    with contextlib.closing(Live()) as machine:
+        taken = {collector: len(run(collector, machine, now_ms).samples) for collector in ALL}
+    return round(sum(count * EVERY_S / collector.EVERY_S for collector, count in taken.items()))
 
 
 helpers: dict[int, tuple[subprocess.Popen[bytes], SampleCount]] = {}
@@ -199,6 +209,7 @@ def main() -> None:
         window = time.monotonic() - started
         after = {name: procs.usage(peer.process.pid) for name, peer in peers.items()}
         rows = {name: row(peers[name], before[name], after[name], window) for name in peers}
+        sent = helpers[peers["rackhand-agent"].process.pid][1].of_newest_cycle(EVERY_S)
     print(f"{WINDOW_S:.0f} s window after {WARM_S:.0f} s; CPU of one core; a sample is one number")
     heads = ("", "PSS MiB", "anon MiB", "CPU %", "samples", "every s", "us/sample", "PSS ratio", "CPU ratio")
     print(f"{heads[0]:16}" + "".join(f"{head:>11}" for head in heads[1:]))
@@ -207,6 +218,7 @@ def main() -> None:
         ratios = (ours[0] / numbers[0], ours[5] / numbers[5])
         print(f"{name:16}" + "".join(f"{number:11.2f}" for number in (*numbers, *ratios)))
     print("ratios: rackhand-agent / peer, PSS and CPU per sample; below 1 is better than the peer")
+    print(f"rackhand-agent sent {sent} of its samples in an interval: those that moved")
 
 
 def row(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agent.events.checks import Checks
 from agent.events.edges import Edges
 from agent.events.pipeline import Pipeline
 from agent.events.sources import Facts, Sources
@@ -11,6 +12,7 @@ from agent.schedule import Ran
 from machine import Machine
 from wire.report import Event
 
+LOG = "log"  # the kernel's; everything else to watch is a group of netlink
 REREAD = ("nic", "ethtool", "irq", "queues")  # collectors whose facts a change of links or settings makes old
 
 Keep = Callable[[list[Event]], None]
@@ -32,7 +34,8 @@ class Watching:
     ) -> None:
         self._keep = keep
         self._ask = ask
-        self._sources = Sources(machine, state, watch, facts)
+        self._sources = Sources(machine, state, [group for group in watch if group != LOG], facts)
+        self._checks = Checks() if LOG in watch else None
         self._edges = Edges()
         self._pipeline = pipeline
 
@@ -40,6 +43,7 @@ class Watching:
         """Read what was announced, and do what is due; never blocks."""
         now = time.monotonic()
         events, reread = self._sources.read()
+        events += self._checks.read() if self._checks else []
         self._through([*self._pipeline.offer(events, now), *self._pipeline.due(now)])
         if reread:
             self._ask(*REREAD)
@@ -57,7 +61,8 @@ class Watching:
     def filenos(self) -> list[int]:
         """To wait on."""
         watched = self._sources.fileno()
-        return [*([] if watched is None else [watched]), *self._pipeline.filenos()]
+        logged = self._checks.filenos() if self._checks else []
+        return [*([] if watched is None else [watched]), *logged, *self._pipeline.filenos()]
 
     def wait_s(self) -> float:
         """Seconds until `step` has something to do by itself."""
@@ -68,6 +73,8 @@ class Watching:
         now = time.monotonic()
         self._through([*self._pipeline.offer(self._sources.close(), now), *self._pipeline.flush()])
         self._pipeline.close()
+        if self._checks:
+            self._checks.close()
 
     def _through(self, events: list[Event]) -> None:
         if events:

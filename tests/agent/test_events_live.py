@@ -286,7 +286,7 @@ def test_the_doctor_looks_at_what_is_watched_and_at_hooks(tmp_path: Path) -> Non
     config = Config(events=Events(hooks_dir=str(tmp_path), rule=[rule, rule]))
     found = {check.name: check for check in doctor.examine(config, Live()) if check.name.startswith(("watch", "hook"))}
     assert {name: str(check.verdict) for name, check in found.items()} == {
-        **{f"watch {group}": "ok" for group in GROUPS},
+        **{f"watch {group}": "ok" for group in (*GROUPS, "log")},
         "hook page": "failed",
     }
     assert "No such file" in found["hook page"].text

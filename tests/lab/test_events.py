@@ -83,6 +83,10 @@ def test_errors_that_hardware_reports_are_told(watched: Bench) -> None:
     watched.guest.run(f"ip link set {ifname} up")
     errors.aer(watched.guest, ifname, "corrected")
     assert told(watched, "pcie.error")["severity"] == "info"
+    errors.machine_check(watched.vm)  # corrected, found by polling: no counter has it
+    check = told(watched, "mce.record")
+    assert (check["key"], check["data"]["address"], check["severity"]) == ("cpu0", 0x12345678, "warning")
+    assert "bank 7: corrected memory read" in check["text"]
     errors.aer(watched.guest, ifname, "nonfatal")
     wait_for(lambda: watched.events().count("pcie.recovery") >= 2, "the recovery, and that it succeeded")
 
