@@ -93,10 +93,13 @@ class Channel:
         self._socket.close()
         self._buffer.close()
 
-    def request(self, kind: int, payload: bytes, what: str, *, dump: bool = False) -> list[Message]:
-        """Send one request and return its replies; an interrupted dump is asked again. Raises MachineError."""
+    def request(self, kind: int, payload: bytes, what: str, *, dump: bool = False, flags: int = 0) -> list[Message]:
+        """Send one request and return its replies; an interrupted dump is asked again. Raises MachineError.
+
+        `flags` are those of a request that makes something (NLM_F_CREATE, NLM_F_REPLACE, NLM_F_EXCL).
+        """
         if not dump:
-            return self._exchange(kind, payload, what, _REQUEST | _ACK)
+            return self._exchange(kind, payload, what, _REQUEST | _ACK | flags)
         for _ in range(_DUMP_TRIES):
             replies = self._exchange(kind, payload, what, _REQUEST | _DUMP)
             if not any(reply.flags & _DUMP_INTERRUPTED for reply in replies):
