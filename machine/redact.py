@@ -30,8 +30,8 @@ _SECRET_FILES = re.compile(
     r"|phys_port_id|subsysnqn|hostnqn|hostid|sas_address|mfr_serial)"
 )
 _LEFT_OUT = re.compile(
-    r"/sys/firmware/dmi/tables/.*|.*/vpd[^/]*|.*/eeprom|.*/config"
-)  # bytes that may hold serial numbers
+    r"/sys/firmware/dmi/tables/.*|.*/vpd[^/]*|.*/eeprom|.*/config|.*/system-connections/[^/]+"
+)  # bytes that may hold serial numbers, profiles that may hold passwords
 _VERSIONS = re.compile(r".*/[^/]*(version|firmware|bios|modalias)[^/]*")  # four numbers there are no address
 _PLACEHOLDERS = re.compile(
     r"(?i)none|n/?a|null|unknown|not specified|not present|localhost|\(none\)|default string|to be filled.*"

@@ -43,6 +43,8 @@ from wire.facts.optics import Optics as Optics
 from wire.facts.optics import OpticsApplication as OpticsApplication
 from wire.facts.optics import OpticsLane as OpticsLane
 from wire.facts.optics import OpticsLimits as OpticsLimits
+from wire.facts.owners import Claim as Claim
+from wire.facts.owners import Owner as Owner
 from wire.facts.place import CacheGroup as CacheGroup
 from wire.facts.place import CacheResource as CacheResource
 from wire.facts.place import Process as Process
@@ -50,8 +52,6 @@ from wire.facts.place import Processes as Processes
 from wire.facts.place import Resctrl as Resctrl
 from wire.facts.place import Slices as Slices
 from wire.facts.place import Unit as Unit
-from wire.facts.owners import Claim as Claim
-from wire.facts.owners import Owner as Owner
 from wire.facts.platform import Clock as Clock
 from wire.facts.platform import Cmdline as Cmdline
 from wire.facts.platform import Edac as Edac
@@ -160,6 +160,7 @@ Fact = (
     | CoolingDevice
     | Fan
     | Psu
+    | Owner
     | Slices
     | Processes
     | Resctrl
