@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from agent import deadman, guard, journal, outcomes, probes
+from agent import deadman, gate, guard, journal, outcomes, probes
 from agent.deadman import DeadManError
 from agent.journal import Journal, JournalError, State
 from agent.work import FailedError, Work
@@ -154,10 +154,17 @@ class Session:
         self._desired = desired
         self._work = work
         self._seconds = options.confirm_within or float(desired.confirm_s)
+        self._gate = gate.opened(desired.settings, work, options.state, options.broker)
 
     def transact(self) -> int:
         """Journal, arm, apply and decide; returns the exit code. Raises JournalError when nothing could be begun."""
-        orders = Orders(self._seconds)
+        if self._gate and (known := self._gate.remembered()):
+            emit("final", reported=self.reported(self._gate.not_again(known, self._work.results())))
+            return NOTHING
+        orders = Orders(self._seconds + (self._gate.seconds() if self._gate else 0.0))
+        if self._gate:
+            self._gate.before(orders.stop)
+            orders.extend(self._seconds)
         chosen = probes.choose(
             self._work.writer, self._options.broker, self._work.ifindexes(), min(5.0, self._seconds / 4)
         )
@@ -192,9 +199,12 @@ class Session:
         within = max(0.0, min(orders.left_s(), self._seconds / 2))
         if missing := probes.failing(chosen, within, orders.stop):
             raise FailedError(f"worked before and does not now: {', '.join(missing)}")
+        if self._gate:
+            self._extend(log, orders, self._gate.seconds())
+            if reason := self._gate.judge(orders.stop):
+                raise FailedError(reason)
         if self._options.confirm == "agent":
-            orders.extend(self._seconds)
-            log.append(journal.Deadline(journal.now_ns() + int((self._seconds + GRACE_S) * 1e9)))
+            self._extend(log, orders, self._seconds)
             tx = log.story.opened.tx
             emit("verified", tx=tx, reported=self.reported(self._work.results(), tx))
             if reason := orders.verdict():
@@ -202,6 +212,10 @@ class Session:
         elif reason := orders.stop():
             raise FailedError(reason)
         log.mark(State.COMMITTED, outcomes=self._work.results())
+
+    def _extend(self, log: Journal, orders: Orders, seconds: float) -> None:
+        orders.extend(seconds)
+        log.append(journal.Deadline(journal.now_ns() + int((seconds + GRACE_S) * 1e9)))
 
     def _revert(self, log: Journal, reason: str) -> list[Outcome]:
         with contextlib.suppress(JournalError):  # the disk fails now: the dead-man tries again, then the next start
@@ -219,7 +233,7 @@ class Session:
             at_ms=time.time_ns() // 1_000_000,
             tx=tx,
             reason=reason,
-            outcomes=results,
+            outcomes=self._gate.told(results) if self._gate else results,
         )
 
 

@@ -1,6 +1,6 @@
 """The work of one transaction between its journal and its verdict: plan, guard, apply by stages, verify."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from agent import guard, journal, outcomes
 from agent.journal import Journal
@@ -61,6 +61,14 @@ class Work:
         """Interfaces that are about to be touched."""
         keys = {change.nic for change in self.pending}
         return {nic.ifindex for key, nic in self._facts.nics.items() if key in keys}
+
+    def applied(self) -> list[Change]:
+        """What was changed, in order."""
+        return [made.change for made in self._made if made.status is OutcomeStatus.APPLIED]
+
+    def nics(self) -> Mapping[str, Nic]:
+        """The NICs by key, as when this was planned."""
+        return self._facts.nics
 
     def _plan(self, facts: HostFacts, stage: Stage | None = None) -> list[Change]:
         """What to change now; settings that are refused, or yield, are put aside and the rest is planned anew."""

@@ -70,9 +70,10 @@ NO_GUARD = {
 
 
 class Window(NamedTuple):
-    """One window: packets per second, and those of METRICS that its counters tell."""
+    """One window: packets and bits per second, and those of METRICS that its counters tell."""
 
     load: float
+    bits: float
     values: Mapping[str, float]
 
 
@@ -93,7 +94,8 @@ def window(first: Reading, last: Reading) -> Window:
         "resent": _ratio(last.resent - first.resent, sent),
     }
     values = {name: value for name, value in found.items() if value is not None}
-    return Window(packets / max(last.at_s - first.at_s, 1e-3), values)
+    seconds = max(last.at_s - first.at_s, 1e-3)
+    return Window(packets / seconds, 8 * (last.bytes - first.bytes) / seconds, values)
 
 
 def _ratio(above: float, below: float) -> float | None:
@@ -168,7 +170,8 @@ def _unproven(before: Sequence[Window], after: Sequence[Window], name: str) -> s
     if least < LEAST_PACKETS:
         return f"no load: {least:.0f} packets/s, at least {LEAST_PACKETS:.0f} are needed"
     loads = [fmean([each.load for each in side]) for side in (before, after)]
-    if max(loads) > OTHER_LOAD * min(loads):
+    rates = [fmean([each.bits for each in side]) for side in (before, after)]
+    if all(max(pair) > OTHER_LOAD * min(pair) for pair in (loads, rates)):  # offloads alone change what a packet is
         return f"another load: {loads[0]:.0f} packets/s before, {loads[1]:.0f} after"
     if any(not each.values.get(name) for each in (*before, *after)):
         return f"a window without a measure of {METRICS[name].unit}"
