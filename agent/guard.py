@@ -2,38 +2,72 @@
 
 Devices of the default routes, of the routes to the broker and to live SSH peers, walked down bonds, VLANs, bridges and
 MACVLANs to the physical ports, and from a virtual function to its physical one. What can drop such a link needs the
-policy's explicit allowance.
+policy's explicit allowance, or another healthy leg of the same bond; what can drop the last healthy leg of any bond
+needs the allowance, too. What each class of danger needs is the table in `agent.blast`.
 """
 
 import ipaddress
 import socket
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
+from msgspec import structs
+
+from agent import blast, legs
+from agent.legs import Leg
 from machine import Machine, MachineError, NotPresentError, rtnl
 from wire.facts import Nic
-from wire.policy import Blast, Change, Setting
+from wire.policy import Change, Setting
 
 SSH_PORT = 22
 SSH_SERVERS = ("sshd", "dropbear")  # sshd-session too
-DANGEROUS = (Blast.LINK, Blast.BLACKHOLE)
 _ESTABLISHED = "01"
 _INODE = 9  # column of /proc/net/tcp
 _UNICAST = 1  # RTN_UNICAST
 _PEERED = ("veth",)  # IFLA_LINK is the other end, not what it stands on
 
 
-def management(machine: Machine, nics: Mapping[str, Nic], peers: Iterable[str] = ()) -> dict[str, str]:
-    """Keys of the NICs on the management path, and why; `peers` are IP addresses that must stay reachable.
+class Path(NamedTuple):
+    """What must not be cut, by NIC key."""
+
+    why: Mapping[str, str] = {}  # the NICs on the management path, and what they carry of it
+    legs: Mapping[str, Leg] = {}  # the NICs that are legs of a bond or team
+    spared: frozenset[str] = frozenset()  # those of `why` that carry it only as a leg
+
+
+def survey(machine: Machine, nics: Mapping[str, Nic], peers: Iterable[str] = ()) -> Path:
+    """The management path and the legs of all bonds; `peers` are IP addresses that must stay reachable.
 
     Raises MachineError when links or routes cannot be read: without them no NIC is known to be harmless.
     """
     links = {link.ifindex: link for link in rtnl.read_links(machine)}
+    tops = _tops(machine, peers)
+    why = keys(_below(tops, links), nics)
+    bonds = {at for at, link in links.items() if link.kind in legs.MASTERS}
+    cut = {at: structs.replace(link, master=0) if link.master in bonds else link for at, link in links.items()}
+    direct = keys(_below(tops, cut), nics)
+    return Path(why, leg_keys(machine, nics), frozenset(why.keys() - direct.keys()))
+
+
+def management(machine: Machine, nics: Mapping[str, Nic], peers: Iterable[str] = ()) -> dict[str, str]:
+    """Keys of the NICs on the management path, and why. Raises MachineError as `survey` does."""
+    links = {link.ifindex: link for link in rtnl.read_links(machine)}
+    return keys(_below(_tops(machine, peers), links), nics)
+
+
+def leg_keys(machine: Machine, nics: Mapping[str, Nic]) -> dict[str, Leg]:
+    """The NICs that are legs of a bond or team as they are now. Raises MachineError."""
+    found = legs.read(machine).legs
+    return {nic.key: found[nic.ifindex] for nic in nics.values() if nic.ifindex in found}
+
+
+def _below(tops: Iterable[tuple[int, str]], links: Mapping[int, rtnl.Link]) -> dict[int, str]:
     found: dict[int, str] = {}
-    for ifindex, why in _tops(machine, peers):
+    for ifindex, why in tops:
         for below in down(ifindex, links):
             found.setdefault(below, why)
-    return keys(found, nics)
+    return found
 
 
 def _tops(machine: Machine, peers: Iterable[str]) -> list[tuple[int, str]]:
@@ -144,18 +178,27 @@ def addresses(host: str, port: int) -> list[str]:
     return sorted({str(item[4][0]) for item in found})
 
 
-def refused(
-    changes: Sequence[Change], settings: Sequence[Setting], path: Mapping[str, str]
-) -> dict[tuple[str, str], str]:
-    """Settings (knob, NIC key) that could cut the management path without being allowed to, and why."""
+def refused(changes: Sequence[Change], settings: Sequence[Setting], path: Path) -> dict[tuple[str, str], str]:
+    """Settings (knob, NIC key) that could cut what must not be cut without being allowed to, and why."""
     allowed = {(setting.knob, setting.nic): set(setting.allow) for setting in settings}
-    return {
-        (
-            change.knob,
-            change.nic,
-        ): f"{change.target} carries the {path[change.nic]}; needs allow: [{change.blast.value}]"
-        for change in changes
-        if change.blast in DANGEROUS
-        and change.nic in path
-        and change.blast not in allowed.get((change.knob, change.nic), set())
-    }
+    found: dict[tuple[str, str], str] = {}
+    for change in changes:
+        key = (change.knob, change.nic)
+        why = "" if change.blast in allowed.get(key, set()) else at_stake(change, path)
+        if why:
+            found.setdefault(key, f"{change.target} {why}; needs allow: [{change.blast.value}]")
+    return found
+
+
+def at_stake(change: Change, path: Path) -> str:
+    """What this change could cut, in words, where its class needs to be allowed to; "" for nothing."""
+    needs = blast.NEEDS[change.blast]
+    leg = path.legs.get(change.nic)
+    if not needs.allowance:
+        return ""
+    if not change.nic:
+        return f"could cut the {min(path.why.values())}" if path.why else ""
+    if change.nic in path.why:
+        spared = needs.leg_instead and change.nic in path.spared and leg is not None and leg.others
+        return "" if spared else f"carries the {path.why[change.nic]}"
+    return f"is the last healthy leg of {leg.master}" if leg is not None and leg.last else ""

@@ -64,16 +64,20 @@ def compile_file(path: Path, config: Config, machine: Machine) -> Compiled:
 def _guarded(plan: Plan, settings: list[Setting], facts: HostFacts, config: Config, machine: Machine) -> Plan:
     """The plan without what a transaction would refuse, which is left out with the reason. Raises LocalError."""
     try:
-        path = guard.management(machine, facts.nics, guard.addresses(config.broker.host, config.broker.port))
+        path = guard.survey(machine, facts.nics, guard.addresses(config.broker.host, config.broker.port))
     except MachineError as error:
         raise LocalError(f"the management path is not known: {error}") from None
     refused = guard.refused(plan.changes, settings, path)
     left_out = [
-        Skip(knob=knob, target=facts.nics[nic].ifname, reason=reason, nic=nic, status=OutcomeStatus.REFUSED)
+        Skip(knob=knob, target=_target(nic, facts), reason=reason, nic=nic, status=OutcomeStatus.REFUSED)
         for (knob, nic), reason in refused.items()
     ]
     changes = [change for change in plan.changes if (change.knob, change.nic) not in refused]
     return Plan(changes=changes, skips=[*plan.skips, *left_out])
+
+
+def _target(nic: str, facts: HostFacts) -> str:
+    return facts.nics[nic].ifname if nic in facts.nics else nic or "host"
 
 
 def document(compiled: Compiled, host_id: str, confirm_s: int) -> Desired:

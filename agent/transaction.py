@@ -26,12 +26,14 @@ from agent import deadman, gate, guard, journal, outcomes, probes
 from agent.deadman import DeadManError
 from agent.journal import Journal, JournalError, State
 from agent.work import FailedError, Work
+from agent.worker import Hands, HungError
 from machine import MachineError
-from machine.change import LiveWriter
 from wire.codec import DecodeError, decode
 from wire.policy import DESIRED, REPORTED, Desired, Outcome, Reported
 
 DONE, FAILED, BAD_INPUT, NOTHING, BUSY = 0, 1, 2, 3, 4
+AT_ONCE_S = 0.5  # a write that takes longer than this is left alone when the time is up
+UNDO_S = 30.0  # and in undoing, longer than this
 GRACE_S = 1.0  # the dead-man leaves the transaction this much time to revert by itself
 
 
@@ -57,6 +59,10 @@ class Orders:
         if self._terminated:
             return "told to stop"
         return "out of time" if self.left_s() <= 0 else ""
+
+    def patient(self, took_s: float) -> bool:
+        """Whether a write that has been in the kernel for so long is waited for."""
+        return took_s < AT_ONCE_S or not self.stop()
 
     def left_s(self) -> float:
         """Seconds until it has to be decided."""
@@ -121,10 +127,10 @@ def _run(options: argparse.Namespace) -> int:
     for played in deadman.recover(options.state):
         emit("recovered", played=played)
     desired = _document(options.desired or options.state / "desired.json")
-    with contextlib.closing(LiveWriter()) as writer:
+    with contextlib.closing(Hands()) as writer:
         peers = [address for host, port in options.broker for address in guard.addresses(host, port)]
         work = Work(writer, desired, peers, _earlier(options.state))
-        session = Session(options, desired, work)
+        session = Session(options, desired, work, writer)
         if work.pending:
             return session.transact()
         emit("final", reported=session.reported(work.results()))
@@ -149,11 +155,13 @@ def _earlier(state: Path) -> Reported | None:
 class Session:
     """One transaction with something to do, from its journal to its final word."""
 
-    def __init__(self, options: argparse.Namespace, desired: Desired, work: Work) -> None:
+    def __init__(self, options: argparse.Namespace, desired: Desired, work: Work, writer: Hands) -> None:
         self._options = options
         self._desired = desired
         self._work = work
+        self._writer = writer
         self._seconds = options.confirm_within or float(desired.confirm_s)
+        work.settle_s = min(work.settle_s, self._seconds / 2)
         self._gate = gate.opened(desired.settings, work, options.state, options.broker)
 
     def transact(self) -> int:
@@ -162,6 +170,7 @@ class Session:
             emit("final", reported=self.reported(self._gate.not_again(known, self._work.results())))
             return NOTHING
         orders = Orders(self._seconds + (self._gate.seconds() if self._gate else 0.0))
+        self._writer.patience = orders.patient
         if self._gate:
             self._gate.before(orders.stop)
             orders.extend(self._seconds)
@@ -177,6 +186,8 @@ class Session:
             try:
                 self._attempt(log, orders, chosen)
                 reason, results = "", self._work.results()
+            except HungError as error:
+                reason, results = self._left(log, str(error))
             except (FailedError, MachineError, JournalError) as error:
                 reason, results = str(error), self._revert(log, str(error))
             tx = log.story.opened.tx
@@ -195,7 +206,7 @@ class Session:
 
     def _attempt(self, log: Journal, orders: Orders, chosen: Sequence[probes.Probe]) -> None:
         """Apply, verify, probe, wait for the word, commit; raises FailedError when it has to be undone."""
-        self._work.apply(log, orders.stop)
+        self._work.apply(log, orders.stop, chosen)
         within = max(0.0, min(orders.left_s(), self._seconds / 2))
         if missing := probes.failing(chosen, within, orders.stop):
             raise FailedError(f"worked before and does not now: {', '.join(missing)}")
@@ -218,9 +229,20 @@ class Session:
         log.append(journal.Deadline(journal.now_ns() + int((seconds + GRACE_S) * 1e9)))
 
     def _revert(self, log: Journal, reason: str) -> list[Outcome]:
-        with contextlib.suppress(JournalError):  # the disk fails now: the dead-man tries again, then the next start
-            deadman.revert(log, self._work.writer, reason)
+        self._writer.patience = UNDO_S.__gt__
+        try:
+            deadman.revert(log, self._writer, reason)
+        except HungError as error:
+            return self._left(log, f"{reason}; {error}")[1]
+        except JournalError:  # the disk fails now: the dead-man tries again, then the next start
+            pass
         return self._work.results(undone=log.story.outcomes)
+
+    def _left(self, log: Journal, reason: str) -> tuple[str, list[Outcome]]:
+        """A write is still in the kernel: the journal stays open, its dead-man undoes it when that write is over."""
+        reason = f"{reason}; the dead-man undoes all when the kernel lets go of it"
+        changes = [change for stage in log.story.stages for change in stage.changes]
+        return reason, self._work.results(undone=outcomes.undone(changes, [], reason))
 
     def reported(self, results: list[Outcome], tx: str = "", reason: str = "") -> Reported:
         """What is told about the desired document."""

@@ -1,10 +1,17 @@
-"""The work of one transaction between its journal and its verdict: plan, guard, apply by stages, verify."""
+"""The work of one transaction between its journal and its verdict: plan, guard, apply by stages, verify.
 
+Within a stage, one NIC after the other: the next is touched when the one before is as good as it was.
+"""
+
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from agent import guard, journal, outcomes
+from agent import blast, guard, journal, legs, outcomes, probes
+from agent.guard import Path
 from agent.journal import Journal
 from agent.outcomes import Key
+from agent.probes import Probe
+from agent.worker import HungError
 from collectors.run import collect_facts
 from machine import Writer
 from tuners import engine, planner
@@ -21,6 +28,7 @@ from wire.policy import (
     Mode,
     Outcome,
     OutcomeStatus,
+    Plan,
     Reported,
     Request,
     Setting,
@@ -28,6 +36,8 @@ from wire.policy import (
 )
 
 FACTS = ("cpu", "numa", "nic", "ethtool", "irq", "queues", "softnet")  # what the guard and any undoing need
+SETTLE_S = 30.0  # for a NIC to be as good as it was before its change
+LOOK_S = 0.1
 _STOOD = (OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED, OutcomeStatus.YIELDED)
 
 
@@ -35,11 +45,15 @@ class FailedError(Exception):
     """The transaction cannot stand and has to be undone; the message is one line."""
 
 
+Stop = Callable[[], str]
+
+
 class Work:
     """What one desired document comes to on this machine; `pending` is what has to be changed for it now."""
 
     def __init__(self, writer: Writer, desired: Desired, peers: Iterable[str], earlier: Reported | None) -> None:
         self.writer = writer
+        self.settle_s = min(SETTLE_S, desired.confirm_s / 2)
         self._settings = desired.settings
         before = _before(desired, earlier)
         self._stood = {key for key, one in before.items() if one.status in _STOOD}
@@ -49,8 +63,10 @@ class Work:
         self._skips: list[Skip] = []
         self._made: list[Made] = []
         self._facts = self.read()
-        self._path = guard.management(writer, self._facts.nics, peers)
+        self._path = guard.survey(writer, self._facts.nics, peers)
         self.pending = self._plan(self._facts)
+        self._stay = {change.nic for change in self.pending if change.nic}
+        self._stay &= planner.project(self._facts, Plan(changes=self.pending)).nics.keys()
 
     def read(self) -> HostFacts:
         """The facts that planning needs, as they are now."""
@@ -102,23 +118,29 @@ class Work:
             found = True
         return found
 
-    def apply(self, log: Journal, stop: Callable[[], str]) -> None:
-        """Apply by stages and verify that nothing is left to do; raises FailedError, MachineError, JournalError."""
+    def apply(self, log: Journal, stop: Stop, chosen: Sequence[Probe] = ()) -> None:
+        """Apply by stages and verify that nothing is left to do; `chosen` have to pass between dangerous changes.
+
+        Raises FailedError, MachineError, JournalError, HungError.
+        """
         for stage in Stage:
-            if not self._stage(stage, log, stop):
-                self._stage(stage, log, stop, last=True)
+            if not self._stage(stage, log, stop, chosen):
+                self._stage(stage, log, stop, chosen, last=True)
         facts = self.read()
         self._check_still_there(facts)
-        if left := self._plan(facts):
+        if left := [change for change in self._plan(facts) if not self._waits_for_boot(change)]:
             raise FailedError(f"did not stay: {', '.join(change.target for change in left[:5])}")
+
+    def _waits_for_boot(self, change: Change) -> bool:
+        made = {_place(one.change) for one in self._made if one.status is OutcomeStatus.APPLIED}
+        return blast.NEEDS[change.blast].boots and _place(change) in made
 
     def _check_still_there(self, facts: HostFacts) -> None:
         """A NIC that vanished or was renamed under its key would otherwise only look like nothing to do."""
-        keys = {change.nic for change in self.pending if change.nic}
-        if gone := sorted(keys - facts.nics.keys()):
+        if gone := sorted(self._stay - facts.nics.keys()):
             raise FailedError(f"interface {', '.join(gone)} went away in the middle of the plan")
 
-    def _stage(self, stage: Stage, log: Journal, stop: Callable[[], str], *, last: bool = False) -> bool:
+    def _stage(self, stage: Stage, log: Journal, stop: Stop, chosen: Sequence[Probe], *, last: bool = False) -> bool:
         """Plan on fresh facts, journal, apply; False when a value changed meanwhile, so that a new plan may help.
 
         So it may have where irqbalance was told just now: until then it moved what the plan found in its place.
@@ -126,11 +148,23 @@ class Work:
         facts = self.read()
         self._check_still_there(facts)
         changes = self._plan(facts, stage)
-        if not changes:
-            return True
+        for batch in batches(changes, self._path):
+            if not self._batch(batch, facts, log, stop, last=last):
+                return False
+            if any(blast.careful(change.blast) for change in batch):
+                self._look_around(chosen, stop)
+        return last or not any(isinstance(change.op, IrqBan) for change in changes)
+
+    def _batch(self, changes: list[Change], facts: HostFacts, log: Journal, stop: Stop, *, last: bool) -> bool:
+        """Journal and make them, and wait until their NICs are as before; False when one was stale, and not `last`."""
+        indices = {facts.nics[change.nic].ifindex for change in changes if change.nic in facts.nics}
+        alone = any(blast.NEEDS[change.blast].alone for change in changes)
+        before = legs.read_health(self.writer, indices) if alone else {}
+        if alone:
+            self._check_stake(changes, facts)
         staged = _staged(changes, facts)
         log.append(staged)
-        made = engine.apply(self.writer, changes, facts.nics, stop)
+        made = self._make(changes, facts, stop)
         if made[-1].stale and not last:
             self._made += made[:-1]
             return False
@@ -140,7 +174,33 @@ class Work:
         if staged.reshaped:  # surviving queues keep what nobody asked to change
             irqs = [fact for fact in collect_facts(self.writer, ("irq",)) if isinstance(fact, Irq)]
             engine.restore(self.writer, staged.before, staged.reshaped, irqs)
-        return last or not any(isinstance(change.op, IrqBan) for change in changes)
+        if missing := settled(self.writer, before, self.settle_s, stop):
+            raise FailedError(f"not as before after {changes[-1].knob} of {changes[-1].target}: {', '.join(missing)}")
+        return True
+
+    def _check_stake(self, changes: Sequence[Change], facts: HostFacts) -> None:
+        """A bond may have lost a leg since the plan: then this one is its last."""
+        path = self._path._replace(legs=guard.leg_keys(self.writer, facts.nics))
+        if refused := guard.refused(changes, self._settings, path):
+            raise FailedError(next(iter(refused.values())))
+
+    def _make(self, changes: Sequence[Change], facts: HostFacts, stop: Stop) -> list[Made]:
+        """Make them in order up to the first failure; a write that hangs is on record as failed. Raises HungError."""
+        made: list[Made] = []
+        for change in changes:
+            try:
+                made += engine.apply(self.writer, [change], facts.nics, stop)
+            except HungError as error:
+                self._made += [*made, Made(change, OutcomeStatus.FAILED, str(error))]
+                raise
+            if made[-1].status is OutcomeStatus.FAILED:
+                break
+        return made
+
+    def _look_around(self, chosen: Sequence[Probe], stop: Stop) -> None:
+        """What worked before has to work before anything else is touched."""
+        if missing := probes.failing(chosen, self.settle_s, stop):
+            raise FailedError(f"worked before and does not now: {', '.join(missing)}")
 
     def results(self, undone: Sequence[Outcome] = ()) -> list[Outcome]:
         """One outcome per setting, and per host-wide change a setting brought along."""
@@ -151,7 +211,8 @@ class Work:
             parts += [outcomes.of_change(change, OutcomeStatus.WARNED) for change in changes]
         failed = [made for made in self._made if made.status is OutcomeStatus.FAILED]
         for made in failed if undone else self._made:
-            parts.append(outcomes.of_change(made.change, made.status, made.reason))
+            waits = made.status is OutcomeStatus.APPLIED and blast.NEEDS[made.change.blast].boots
+            parts.append(outcomes.of_change(made.change, made.status, blast.NEXT_BOOT if waits else made.reason))
         return outcomes.merged([*parts, *undone])
 
 
@@ -160,6 +221,34 @@ def _before(desired: Desired, earlier: Reported | None) -> dict[Key, Outcome]:
     if earlier is None or (earlier.generation, earlier.hash) != (desired.generation, desired.hash):
         return {}
     return {outcomes.key(one): one for one in earlier.outcomes}
+
+
+def batches(changes: Sequence[Change], path: Path) -> list[list[Change]]:
+    """What is made together: first all that disturbs nothing, then NIC by NIC, each with all of its changes.
+
+    NICs off the management path come first, and a leg that stands by before the one that carries the traffic.
+    """
+    rough = {change.nic for change in changes if blast.careful(change.blast)}
+    gentle = [change for change in changes if change.nic not in rough]
+    order = sorted(
+        dict.fromkeys(change.nic for change in changes if change.nic in rough), key=lambda nic: _rank(nic, path)
+    )
+    return [part for part in (gentle, *([one for one in changes if one.nic == nic] for nic in order)) if part]
+
+
+def _rank(nic: str, path: Path) -> tuple[bool, bool]:
+    leg = path.legs.get(nic)
+    return nic in path.why, leg is not None and leg.active
+
+
+def settled(machine: Writer, before: Mapping[int, legs.Health], seconds: float, stop: Stop) -> list[str]:
+    """Wait until the interfaces are as good as before; what is missing in the end."""
+    until = time.monotonic() + seconds
+    while before and (missing := legs.worse(before, legs.read_health(machine, set(before)))):
+        if time.monotonic() >= until or stop():
+            return missing
+        time.sleep(LOOK_S)
+    return []
 
 
 def _place(change: Change) -> tuple[object, ...]:

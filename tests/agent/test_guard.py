@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent import guard
+from agent.guard import Path
 from machine.rtnl import Link
 from tests.agent.space import ROOT, Space, wait_for
 from wire.facts import Nic
@@ -183,12 +184,12 @@ def test_the_physical_function_of_a_vf_on_the_path() -> None:
 def test_what_can_cut_the_path_needs_its_own_allowance(blast: Blast, allow: list[Blast], is_refused: bool) -> None:
     change = Change(knob="channels", target="va", op=CHANGE.op, nic="va", blast=blast)
     setting = Setting(knob="channels", nic="va", values={"rx": 2}, allow=allow)
-    assert bool(guard.refused([change], [setting], {"va": "default route"})) is is_refused
-    assert guard.refused([change], [setting], {"vb": "default route"}) == {}
+    assert bool(guard.refused([change], [setting], Path({"va": "default route"}))) is is_refused
+    assert guard.refused([change], [setting], Path({"vb": "default route"})) == {}
 
 
 def test_the_reason_says_what_to_allow() -> None:
-    (reason,) = guard.refused([CHANGE], [SETTING], {"va": "SSH from 10.9.0.2"}).values()
+    (reason,) = guard.refused([CHANGE], [SETTING], Path({"va": "SSH from 10.9.0.2"})).values()
     assert reason == "va carries the SSH from 10.9.0.2; needs allow: [link]"
 
 

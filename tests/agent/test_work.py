@@ -45,7 +45,7 @@ def test_what_irqbalance_moved_before_it_was_told_is_placed_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     host = Host()
-    monkeypatch.setattr(guard, "management", lambda *_: dict[str, str]())
+    monkeypatch.setattr(guard, "survey", lambda *_: guard.Path())
     monkeypatch.setattr(Work, "read", lambda _: host.facts())
     (key,) = [fact.key for fact in make_nic() if isinstance(fact, Nic)]
     setting = Setting(knob="irq_affinity", nic=key, values={"placement": "local"})
