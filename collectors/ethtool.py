@@ -1,10 +1,10 @@
 """What drivers say through ethtool netlink: rings, channels, coalescing, offloads, pause, FEC, RSS."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from collectors.about import About
-from collectors.links import poll, read_own_ports
-from machine import Machine, NotPresentError
+from collectors.links import Port, poll, read_own_ports
+from machine import Machine, MachineError, NotPresentError, perqueue
 from machine import ethtool as source
 from wire.facts import Ethtool
 
@@ -19,7 +19,7 @@ _NO_RSS = source.Rss([], "")
 
 ABOUT = About(
     what="rings, channels, coalescing, offloads, pause, FEC, RSS",
-    source="ethtool netlink, one dump per message",
+    source="ethtool netlink, one dump per message; coalescing by queue: ioctl",
 )
 
 
@@ -44,6 +44,7 @@ def collect(machine: Machine) -> Iterator[Ethtool]:
             rings=rings.get(at, {}),
             channels=channels.get(at, {}),
             coalesce=coalesce.get(at, {}),
+            coalesce_queues=read_coalesce_queues(machine, port, channels.get(at, {})) if at in coalesce else [],
             features=features.get(at, _NO_FEATURES).active,
             features_fixed=features.get(at, _NO_FEATURES).fixed,
             pause=pause.get(at, {}),
@@ -52,6 +53,15 @@ def collect(machine: Machine) -> Iterator[Ethtool]:
             rss_indirection=rss.get(at, _NO_RSS).indirection,
             rss_hfunc=rss.get(at, _NO_RSS).hfunc,
         )
+
+
+def read_coalesce_queues(machine: Machine, port: Port, channels: Mapping[str, int]) -> list[dict[str, int]]:
+    """Coalescing by queue; none where the driver has it for the whole NIC only, or has a single queue."""
+    queues = channels.get("combined", 0) + max(channels.get("rx", 0), channels.get("tx", 0))
+    try:
+        return perqueue.read(machine, port.link.ifname, range(queues)) if queues > 1 and port.device else []
+    except MachineError:
+        return []
 
 
 def parse_fec_modes(fec: source.Fec) -> list[str]:

@@ -88,6 +88,8 @@ def read_settings(machine: Machine) -> Softnet:
         netdev_budget=sysfs.number(machine, _CORE + "netdev_budget"),
         netdev_budget_usecs=sysfs.number(machine, _CORE + "netdev_budget_usecs"),
         netdev_max_backlog=sysfs.number(machine, _CORE + "netdev_max_backlog"),
+        busy_read_us=sysfs.number(machine, _CORE + "busy_read"),
+        busy_poll_us=sysfs.number(machine, _CORE + "busy_poll"),
         irqbalance=runs,
         banned_irqs=banned,
     )

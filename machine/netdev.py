@@ -7,6 +7,7 @@ from machine import Machine, Reply, nla
 FAMILY = "netdev"
 DEV_GET, QUEUE_GET, NAPI_GET, NAPI_SET = 1, 10, 11, 14
 XDP_FEATURES = ("basic", "redirect", "ndo-xmit", "xsk-zerocopy", "hw-offload", "rx-sg", "ndo-xmit-sg")
+NAPI_SETTINGS = {"defer_hard_irqs": 5, "gro_flush_timeout": 6, "irq_suspend_timeout": 7}
 _QUEUE_TYPES = ("rx", "tx")
 
 
@@ -19,11 +20,14 @@ class Queue(NamedTuple):
 
 
 class Napi(NamedTuple):
-    """One NAPI: the IRQ that wakes it and the thread that polls it, None for none."""
+    """One NAPI: the IRQ that wakes it and the thread that polls it, None for none; its own settings (kernel 6.13)."""
 
     id: int
     irq: int | None
     pid: int | None
+    defer_hard_irqs: int | None = None  # polls
+    gro_flush_timeout: int | None = None  # ns
+    irq_suspend_timeout: int | None = None  # ns
 
 
 def read_queues(machine: Machine, ifindex: int) -> list[Queue]:
@@ -51,7 +55,7 @@ def parse_queue(reply: Reply) -> Queue:
 def parse_napi(reply: Reply) -> Napi:
     """One napi-get reply."""
     found = nla.table(reply.payload)
-    return Napi(nla.number(found.get(2, b"")), _optional(found, 3), _optional(found, 4))
+    return Napi(nla.number(found.get(2, b"")), *(_optional(found, kind) for kind in (3, 4, *NAPI_SETTINGS.values())))
 
 
 def parse_xdp_features(reply: Reply) -> list[str]:

@@ -4,10 +4,26 @@ A kind is one row here; the module it names has the interface. What only a trans
 imported when a request is made, so that planning and the dead-man stay small.
 """
 
+import errno
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from machine import Machine, MachineError, UnsupportedError, ethtool
+from machine import (
+    Machine,
+    MachineError,
+    UnsupportedError,
+    Writer,
+    binding,
+    eswitch,
+    ethtool,
+    flash,
+    napi,
+    perqueue,
+    rxfh,
+    rxnfc,
+    sriov,
+    vfinfo,
+)
 from wire.policy import Request, Value, Values
 
 
@@ -15,7 +31,7 @@ class Kind(NamedTuple):
     """One kind of request. Both raise MachineError; `read` may give more names than the request has."""
 
     read: Callable[[Machine, Request], Mapping[str, Value]]
-    write: Callable[[Machine, Request], None]
+    write: Callable[[Writer, Request], None]
 
 
 def kind(op: Request) -> Kind:
@@ -55,9 +71,30 @@ def _set_numbers(_machine: Machine, op: Request) -> None:
     ethtool_set.set_numbers(op.ifindex, op.message, op.after)
 
 
+def _set_channels(machine: Machine, op: Request) -> None:
+    try:
+        _set_numbers(machine, op)
+    except MachineError as error:
+        if error.code != errno.EINVAL or not rxfh.reset_default(machine, op.ifname):
+            raise
+        _set_numbers(machine, op)
+
+
 KINDS: dict[str, Kind] = {
-    "channels": Kind(_by_index(ethtool.read_channels), _set_numbers),
+    "channels": Kind(_by_index(ethtool.read_channels), _set_channels),
     "rings": Kind(_by_index(ethtool.read_rings), _set_numbers),
     "coalesce": Kind(_by_index(ethtool.read_coalesce), _set_numbers),
+    "coalesce_queue": Kind(perqueue.read_values, perqueue.set_values),
+    "rss": Kind(rxfh.read_values, rxfh.set_values),
+    "rss_fields": Kind(rxfh.read_field_values, rxfh.set_field_values),
+    "rss_context": Kind(rxfh.read_context_values, rxfh.set_context_values),
+    "ntuple": Kind(rxnfc.read_values, rxnfc.set_values),
+    "napi": Kind(napi.read_values, napi.set_values),
+    "napi_thread": Kind(napi.read_thread, napi.set_thread),
     "features": Kind(_features, _set_features),
+    "numvfs": Kind(sriov.read, sriov.write),
+    "eswitch": Kind(eswitch.read, eswitch.write),
+    "vf": Kind(vfinfo.read, vfinfo.write),
+    "driver": Kind(binding.read, binding.write),
+    "flash": Kind(flash.read, flash.write),
 }

@@ -56,6 +56,7 @@ class Ethtool(msgspec.Struct, kw_only=True, omit_defaults=True, tag="ethtool", t
     rings: dict[str, int] = {}  # ETHTOOL_MSG_RINGS_GET
     channels: dict[str, int] = {}  # ETHTOOL_MSG_CHANNELS_GET
     coalesce: dict[str, int | bool] = {}  # ETHTOOL_MSG_COALESCE_GET
+    coalesce_queues: list[dict[str, int]] = []  # ETHTOOL_PERQUEUE, by queue: rx_usecs, rx_max_frames, tx_usecs, ...
     features: dict[str, bool] = {}  # ETHTOOL_MSG_FEATURES_GET active
     features_fixed: list[str] = []  # nochange, or not in hw: cannot be changed
     pause: dict[str, bool] = {}  # ETHTOOL_MSG_PAUSE_GET: autoneg, rx, tx
@@ -110,5 +111,7 @@ class Softnet(msgspec.Struct, kw_only=True, omit_defaults=True, tag="softnet", t
     netdev_budget: int | None = None
     netdev_budget_usecs: int | None = None
     netdev_max_backlog: int | None = None
+    busy_read_us: int | None = None  # busy_read
+    busy_poll_us: int | None = None  # busy_poll
     irqbalance: bool = False  # its control socket is there (/proc/net/unix)
     banned_irqs: list[int] = []  # what it says it keeps its hands off
