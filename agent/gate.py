@@ -1,7 +1,7 @@
 """The measurement gate of one transaction: windows before and after, the verdict, and what is remembered of it."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ from machine import Writer
 from tuners import engine, measure
 from tuners.hostfacts import HostFacts
 from tuners.measure import Window
-from wire.facts import Irq
+from wire.facts import Irq, Nic
 from wire.measure import Effect, Keep, Measure, Verdict
 from wire.policy import Blast, Change, Outcome, OutcomeStatus, Setting
 
@@ -58,6 +58,13 @@ def opened(settings: Sequence[Setting], work: "Work", state: Path, brokers: Sequ
     return Gate(question, work, state, broker) if question else None
 
 
+def carrying(nics: Iterable[Nic]) -> set[int]:
+    """Indices of the interfaces that a host's traffic is counted at once by, for what is the host's own."""
+    found = list(nics)
+    physical = {nic.ifindex for nic in found if nic.type == "physical"}
+    return physical or {nic.ifindex for nic in found if nic.type != "loopback" and not nic.lower}
+
+
 class Gate:
     """Measures what a question is about; `effect` is None until there is a verdict."""
 
@@ -70,7 +77,7 @@ class Gate:
         ask = None
         with contextlib.suppress(OSError):  # then nothing is probed
             ask = asker(question.measure.probe or broker)
-        self._meter = Meter(work.writer, work.ifindexes(), ask)
+        self._meter = Meter(work.writer, work.ifindexes() or carrying(work.nics().values()), ask)
         self._interleaved = all(change.blast is Blast.SAFE for change in work.pending)
         self.effect: Effect | None = None
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from tuners.hostfacts import HostFacts
+from tuners.measure import told
 from wire.cpulist import format_cpulist
 from wire.facts import Irq, Nic
 from wire.policy import FileWrite, Finding, Op, Outcome, Plan, Request, Values
@@ -74,8 +75,12 @@ def plan(made: Plan) -> str:
 
 def outcomes(results: Iterable[Outcome]) -> str:
     """One line per setting."""
-    rows = [(one.knob, one.target or one.nic or "host", one.status, one.reason) for one in results]
+    rows = [(one.knob, one.target or one.nic or "host", one.status, one.reason or _effect(one)) for one in results]
     return table(("KNOB", "TARGET", "OUTCOME", "REASON"), rows) if rows else "no settings"
+
+
+def _effect(one: Outcome) -> str:
+    return f"measured: {told(one.effect)}" if one.effect else ""
 
 
 def _values(op: Op) -> tuple[str, str]:

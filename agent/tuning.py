@@ -18,7 +18,9 @@ from msgspec import structs
 from agent import drift
 from agent.documents import Documents, RefusedError, undone
 from agent.outcomes import worst
+from tuners import measure
 from tuners.hostfacts import HostFacts
+from wire.measure import Verdict
 from wire.policy import Desired, Outcome, OutcomeStatus, Reported, ReportedStatus
 from wire.report import Event, Severity
 
@@ -257,6 +259,7 @@ class Tuning:
         self._after()
         if self._final is not None:
             self._report(self._final)
+            self._measured(self._final)
             if code != NOTHING:
                 kind, severity = _EVENTS[self._final.status]
                 text = f"generation {self._final.generation}: {self._final.status}"
@@ -266,6 +269,14 @@ class Tuning:
             self._broken(code)
         else:
             self._not_before_s = time.monotonic() + 5.0
+
+    def _measured(self, reported: Reported) -> None:
+        """What was measured is an event, once for all settings that were measured together."""
+        found = {one.effect.changed: one.effect for one in reported.outcomes if one.effect is not None}
+        for effect in found.values():
+            severity = Severity.WARNING if effect.verdict is Verdict.WORSE else Severity.INFO
+            text, numbers = measure.told(effect), structs.asdict(effect)
+            self._event("policy.measured", severity, text, reported.generation, reported.tx, **numbers)
 
     def _broken(self, code: int) -> None:
         """It ended without a word about the settings; it is tried again after the pause."""
@@ -308,8 +319,10 @@ class Tuning:
             log.warning("reported.json: %s", error)
         self._publish(reported)
 
-    def _event(self, kind: str, severity: Severity, text: str, generation: int = 0, tx: str = "") -> None:
-        data: dict[str, str | int | float | bool | None] = {"generation": generation, "tx": tx}
+    def _event(
+        self, kind: str, severity: Severity, text: str, generation: int = 0, tx: str = "", **more: str | float
+    ) -> None:
+        data: dict[str, str | int | float | bool | None] = {"generation": generation, "tx": tx, **more}
         at_ms = time.time_ns() // 1_000_000
         self._tell(Event(at_ms=at_ms, kind=kind, severity=severity, text=text, data=data))
 

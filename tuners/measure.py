@@ -7,7 +7,6 @@ chance alone passes that in about one case of thirty in the direction that count
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
 from typing import NamedTuple
 
 from wire.measure import Effect, Keep, Measure, Objective, Verdict
@@ -118,23 +117,44 @@ def difference(before: Sequence[float], after: Sequence[float], *, interleaved: 
     """Of two rows of windows, at least two each; interleaved ones (A B A B ...) are freed of drift first."""
     if not interleaved or len(before) != len(after):
         spread = _squares(before) + _squares(after)
-        return Difference(fmean(after) - fmean(before), math.sqrt(spread / (len(before) + len(after) - 2)))
-    row = [value for pair in zip(before, after, strict=True) for value in pair]
-    # Each window against the mean of its neighbours: what drifts evenly is in both, and cancels
-    steps = [(row[n] - (row[n - 1] + row[n + 1]) / 2) * (1 if n % 2 else -1) for n in range(1, len(row) - 1)]
-    return Difference(fmean(steps), math.sqrt(_squares(steps) / (len(steps) - 1) / 1.5))
+        return Difference(mean(after) - mean(before), math.sqrt(spread / (len(before) + len(after) - 2)))
+    return _without_drift([value for pair in zip(before, after, strict=True) for value in pair])
+
+
+def _without_drift(row: Sequence[float]) -> Difference:
+    """Least squares of A B A B ... with a slope in time; its noise is given as that of as many plain windows."""
+    count = len(row)
+    sides = [(at % 2) - 0.5 for at in range(count)]
+    times = [at - (count - 1) / 2 for at in range(count)]
+    middle = mean(row)
+    rest = [value - middle for value in row]
+    xx, tt, xt = _dot(sides, sides), _dot(times, times), _dot(sides, times)
+    xy, ty = _dot(sides, rest), _dot(times, rest)
+    determinant = xx * tt - xt * xt
+    step, slope = (xy * tt - ty * xt) / determinant, (ty * xx - xy * xt) / determinant
+    left = max(0.0, _dot(rest, rest) - step * xy - slope * ty) / (count - 3)
+    return Difference(step, math.sqrt(left * tt / determinant * count / 4))
+
+
+def _dot(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean, of one value at least."""
+    return sum(values) / len(values)
 
 
 def _squares(values: Sequence[float]) -> float:
-    mean = fmean(values)
-    return sum((value - mean) ** 2 for value in values)
+    middle = mean(values)
+    return sum((value - middle) ** 2 for value in values)
 
 
 def judge(before: Sequence[Window], after: Sequence[Window], measure: Measure, *, interleaved: bool = False) -> Effect:
     """The verdict over windows before and after a change, with the objective's means and noise."""
     name = OF[measure.objective]
     unit = METRICS[name].unit
-    load = fmean([each.load for each in (*before, *after)]) if before and after else 0.0
+    load = mean([each.load for each in (*before, *after)]) if before and after else 0.0
     if why := _unproven(before, after, name):
         return Effect(verdict=Verdict.UNPROVEN, objective=measure.objective, unit=unit, packets_per_s=load, reason=why)
     sides = [_of(name, side) for side in (before, after)]
@@ -145,8 +165,8 @@ def judge(before: Sequence[Window], after: Sequence[Window], measure: Measure, *
         verdict=_verdict(gain, sigma, worse),
         objective=measure.objective,
         unit=unit,
-        before=fmean(sides[0]),
-        after=fmean(sides[1]),
+        before=mean(sides[0]),
+        after=mean(sides[1]),
         gain=math.expm1(gain),
         noise=math.expm1(SIGMAS * sigma),
         windows=min(len(before), len(after)),
@@ -169,8 +189,8 @@ def _unproven(before: Sequence[Window], after: Sequence[Window], name: str) -> s
     least = min(each.load for each in (*before, *after))
     if least < LEAST_PACKETS:
         return f"no load: {least:.0f} packets/s, at least {LEAST_PACKETS:.0f} are needed"
-    loads = [fmean([each.load for each in side]) for side in (before, after)]
-    rates = [fmean([each.bits for each in side]) for side in (before, after)]
+    loads = [mean([each.load for each in side]) for side in (before, after)]
+    rates = [mean([each.bits for each in side]) for side in (before, after)]
     if all(max(pair) > OTHER_LOAD * min(pair) for pair in (loads, rates)):  # offloads alone change what a packet is
         return f"another load: {loads[0]:.0f} packets/s before, {loads[1]:.0f} after"
     if any(not each.values.get(name) for each in (*before, *after)):
@@ -195,8 +215,8 @@ def _worse(before: Sequence[Window], after: Sequence[Window], of: Objective, *, 
             continue
         change = difference(one, other, interleaved=interleaved)
         metric = METRICS[name]
-        if change.mean > max(SIGMAS * change.sigma, metric.share * fmean(one), metric.least):
-            found.append(f"{metric.unit}: {fmean(one):.3g} before, {fmean(other):.3g} after")
+        if change.mean > max(SIGMAS * change.sigma, metric.share * mean(one), metric.least):
+            found.append(f"{metric.unit}: {mean(one):.3g} before, {mean(other):.3g} after")
     return found
 
 

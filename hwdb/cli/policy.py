@@ -17,6 +17,7 @@ from hwdb.cli.output import Format, clean, columns, document, emit
 from hwdb.db import open_engine, reading, writing
 from hwdb.facts import read_hosts
 from hwdb.store_policy import PolicyEntry, StatusEntry
+from tuners.measure import told
 from tuners.policy import Policy, PolicyError, Problem, parse_policy, why_nothing
 from tuners.policy import lint as problems_of
 from wire.policy import FileWrite, Mode, Op, Outcome, OutcomeStatus, Request, Setting, Values
@@ -320,9 +321,13 @@ def show(url: str, name: str, form: Format) -> None:
 
 def _status_lines(entry: StatusEntry, settings: list[Setting]) -> list[StatusLine]:
     """One line per setting: what the host said of it, "pending" while it has not said anything of this generation."""
-    told = entry.reported if entry.status != "pending" else None
-    outcomes = {(outcome.knob, outcome.nic): outcome for outcome in told.outcomes} if told else {}
+    heard = entry.reported if entry.status != "pending" else None
+    outcomes = {(outcome.knob, outcome.nic): outcome for outcome in heard.outcomes} if heard else {}
     return [_status(entry, setting, outcomes.get((setting.knob, setting.nic))) for setting in settings]
+
+
+def _why(outcome: Outcome) -> str:
+    return outcome.reason or (f"measured: {told(outcome.effect)}" if outcome.effect else "")
 
 
 def _status(entry: StatusEntry, setting: Setting, outcome: Outcome | None) -> StatusLine:
@@ -334,7 +339,7 @@ def _status(entry: StatusEntry, setting: Setting, outcome: Outcome | None) -> St
         knob=setting.knob,
         target=(outcome.target if outcome else "") or setting.nic,
         outcome=outcome.status.value if outcome else "pending",
-        reason=(outcome.reason if outcome else "") or reason,
+        reason=(_why(outcome) if outcome else "") or reason,
         policy=setting.policy,
         host_id=entry.host_id,
     )
