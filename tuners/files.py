@@ -8,9 +8,12 @@ from wire.policy import FileWrite
 
 
 def chosen(text: str) -> str:
-    """The word in brackets of a file that shows all its choices ("always [madvise] never"), else the text itself."""
+    """The word in brackets of a file that shows all its choices ("always [madvise] never"), else the text itself.
+
+    Lists of numbers come back with tabs between them (net.ipv4.tcp_rmem), which mean no more than a space.
+    """
     words = [word[1:-1] for word in text.split() if word.startswith("[") and word.endswith("]")]
-    return words[0] if words else text
+    return words[0] if words else " ".join(text.split())
 
 
 _BY_NAME: dict[str, Callable[[str], object]] = {

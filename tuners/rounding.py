@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from tuners import quirks
+from wire import discipline
 from wire.policy import Value
-
-Round = Callable[[int], int]
 
 
 def power_up(number: int) -> int:
@@ -12,47 +12,57 @@ def power_up(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def _power_down(number: int) -> int:
-    return 1 << (number.bit_length() - 1)
-
-
-def _up(step: int) -> Round:
-    return lambda number: -(-number // step) * step
-
-
-def _down(step: int) -> Round:
-    return lambda number: number // step * step
-
-
-# Ring sizes: Intel's small parts take multiples of 8, the large ones of 32, mlx5 keeps the logarithm, ena rounds down.
-RINGS: dict[str, tuple[Round, ...]] = {
-    **dict.fromkeys(("e1000e", "igb", "igbvf", "igc", "ixgbe", "ixgbevf"), (_up(8),)),
-    **dict.fromkeys(("i40e", "iavf", "ice", "idpf"), (_up(32),)),
-    **dict.fromkeys(("mlx4_en", "mlx4_core", "mlx5_core"), (power_up,)),
-    "ena": (_power_down,),
-}
-UNKNOWN_RINGS: tuple[Round, ...] = (_up(8), _up(32), power_up)
-
-# Microseconds: timers tick in steps of 2 or 4 (ice, i40e, igb), or in powers of two; frames in powers of two.
-COALESCE: tuple[Round, ...] = (_down(2), _up(2), _down(4), _up(4), power_up)
+def rounded(way: str, number: int) -> int:
+    """`number` (1 and more) by one of the ways of quirks.yaml: "up 8", "down 4", "power up", "power down"."""
+    if way == "power up":
+        return power_up(number)
+    if way == "power down":
+        return 1 << (number.bit_length() - 1)
+    word, _, step = way.partition(" ")
+    return (-(-number // int(step)) if word == "up" else number // int(step)) * int(step)
 
 
 def ring_stands(driver: str, current: int, wanted: int) -> bool:
     """True when `current` is what the driver makes of `wanted` descriptors."""
-    return current == wanted or any(current == made(wanted) for made in RINGS.get(driver, UNKNOWN_RINGS))
+    return _stands("rings", driver, current, wanted)
 
 
-def coalesce_stands(current: int, wanted: int) -> bool:
+def coalesce_stands(current: int, wanted: int, driver: str = "") -> bool:
     """True when `current` is what a driver makes of `wanted` µs or frames; 0 (off) is only ever 0."""
-    if not current or not wanted:
+    return _stands("coalesce", driver, current, wanted)
+
+
+def _stands(knob: str, driver: str, current: int, wanted: int) -> bool:
+    if current == wanted or wanted <= 0 or current <= 0:
         return current == wanted
-    return current == wanted or any(current == made(wanted) for made in COALESCE)
+    return any(current == rounded(way, wanted) for way in quirks.roundings(knob, driver))
 
 
 def stands(message: str, driver: str | None, now: Value, wanted: Value) -> bool:
     """True when `now` is what a driver makes of `wanted` in that request; without a driver only the very same is."""
-    if now == wanted or driver is None or not isinstance(now, int) or not isinstance(wanted, int):
+    if now == wanted or driver is None:
         return now == wanted
-    if message == "rings":
-        return ring_stands(driver, now, wanted)
-    return message == "coalesce" and coalesce_stands(now, wanted)
+    if isinstance(now, str) and isinstance(wanted, str):
+        return message in TEXTS and TEXTS[message](now, wanted)
+    if not isinstance(now, int) or not isinstance(wanted, int):
+        return False
+    return message in ("rings", "coalesce") and _stands(message, driver, now, wanted)
+
+
+def _fec_stands(now: str, wanted: str) -> bool:
+    return wanted == "auto" and now.partition(",")[0] == "auto"  # the driver adds what it chooses from
+
+
+def filter_stands(now: str, wanted: str) -> bool:
+    """True when a NIC that stamps what `now` says stamps what `wanted` says: drivers stamp more than was asked for."""
+    if wanted in (now, "none"):
+        return now == wanted
+    return now in ("all", "some") or (now.endswith("-event") and wanted.startswith(now.removesuffix("event")))
+
+
+# Texts of which a request names a part, and the kernel says all.
+TEXTS: dict[str, Callable[[str, str], bool]] = {
+    "qdisc": discipline.stands,
+    "fec": _fec_stands,
+    "hwtstamp": filter_stands,
+}
