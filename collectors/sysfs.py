@@ -40,12 +40,17 @@ def cpulist(machine: Machine, path: str) -> str:
     return normal_cpulist(text(machine, path))
 
 
-def link_name(machine: Machine, path: str) -> str:
-    """The last part of what a symbolic link says, "" when there is no link."""
+def link_path(machine: Machine, path: str) -> str:
+    """What a symbolic link says, "" when there is no link."""
     try:
-        return machine.target(path).rpartition("/")[2]
+        return machine.target(path)
     except MachineError:
         return ""
+
+
+def link_name(machine: Machine, path: str) -> str:
+    """The last part of what a symbolic link says, "" when there is no link."""
+    return link_path(machine, path).rpartition("/")[2]
 
 
 def resolve(machine: Machine, path: str) -> str:

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from collectors import sysfs
+from collectors import holders, sysfs
 from collectors.about import About, Cost
 from collectors.links import Port, read_ports
-from machine import Machine, MachineError, NotPresentError, eswitch, linkinfo
+from machine import Machine, MachineError, NotPresentError, eswitch, ledger, linkinfo
 from machine.linkinfo import SwitchPort, Vf
 from wire.facts import Passthrough, Representor, Virt, VirtFunction
 from wire.report import Sample
@@ -53,7 +53,9 @@ def collect(machine: Machine) -> Iterator[Virt | Passthrough | Sample]:
             yield from samples(fact, vfs)
         elif one := read_given(machine, address):
             given.append(one)
+    physical += read_simulated(machine, ports)
     given += read_mediated(machine)
+    read_use(machine, ports, physical, given)
     physical = read_switches(machine, ports, physical)
     if not physical and not given:
         raise NotPresentError("no function that can share itself out, none given away")
@@ -87,7 +89,9 @@ def read_physical(machine: Machine, address: str, nic: Port | None, ports: Seque
         ifname=nic.link.ifname if nic else "",
         address=address,
         autoprobe=None if autoprobe is None else bool(autoprobe),
-        eswitch_mode=read_mode(machine, address) if nic else "",
+        vfs_set=sysfs.number(machine, f"{folder}/sriov_numvfs"),
+        vfs_owned=ledger.entry(machine, f"pci/{address}").vfs,
+        eswitch_mode=read_mode(machine, f"pci/{address}") if nic else "",
         vfs=[
             read_function(machine, number, sysfs.link_name(machine, f"{folder}/{links.get(number, '-')}"), told, ports)
             for number in sorted(links.keys() | told.keys())
@@ -95,10 +99,49 @@ def read_physical(machine: Machine, address: str, nic: Port | None, ports: Seque
     )
 
 
-def read_mode(machine: Machine, address: str) -> str:
+def read_simulated(machine: Machine, ports: Sequence[Port]) -> list[Virt]:
+    """Devices of another bus than PCI, whose functions are no devices (netdevsim), each by its first port."""
+    found: dict[str, Virt] = {}
+    for port in ports:
+        count = (
+            sysfs.number(machine, f"{port.folder}/device/sriov_numvfs") if port.device and not port.address else None
+        )
+        device = f"{sysfs.link_name(machine, f'{port.folder}/device/subsystem')}/{port.device.rpartition('/')[2]}"
+        if count is not None and device not in found:
+            told = {vf.number: vf for vf in read_vfs(machine, port)}
+            found[device] = Virt(
+                key=port.key,
+                ifname=port.link.ifname,
+                device=device,
+                vfs_set=count,
+                vfs_owned=ledger.entry(machine, device).vfs,
+                eswitch_mode=read_mode(machine, device),
+                vfs=[read_function(machine, number, "", told, ports) for number in sorted(told)],
+            )
+    return list(found.values())
+
+
+def read_use(machine: Machine, ports: Sequence[Port], physical: Sequence[Virt], given: Sequence[Passthrough]) -> None:
+    """Say of every virtual function, and of what is given away, who uses it."""
+    functions = [(fact, one) for fact in physical for one in fact.vfs if one.address]
+    passed = [one for one in given if one.type == "pci"]
+    if not functions and not passed:
+        return
+    guests, interfaces = holders.read_guests(machine), holders.read_interfaces(machine, ports)
+    owners = {one.owner for one in passed} | {one.owner for _, one in functions}
+    opened = holders.read_open(machine) if "vfio" in owners else {}
+    for fact, one in functions:
+        one.used = holders.why(machine, one.address, guests, interfaces, opened)
+        if not one.used and fact.ifname and one.owner == "host" and not one.ifname:
+            one.used = "its interface is in another network namespace"
+    for given_one in passed:
+        given_one.used = holders.why(machine, given_one.key, guests, interfaces, opened)
+
+
+def read_mode(machine: Machine, device: str) -> str:
     """The switch's mode; "" where there is none or it may not be asked."""
     try:
-        return eswitch.read_mode(machine, address)
+        return eswitch.read_mode(machine, device)
     except MachineError:
         return ""
 
@@ -109,6 +152,7 @@ def read_function(
     """One virtual function: what its physical one keeps of it, and who drives it."""
     folder = f"{DEVICES}/{address}"
     driver = sysfs.link_name(machine, f"{folder}/driver") if address else ""
+    override = sysfs.text(machine, f"{folder}/driver_override") if address else ""
     port = next((port for port in ports if address and port.address == address), None)
     function = VirtFunction(
         index=number,
@@ -117,6 +161,7 @@ def read_function(
         key=port.key if port else "",
         driver=driver,
         owner=parse_owner(driver),
+        driver_override="" if override in _NO_OVERRIDE else override,
         iommu_group=sysfs.parse_number(sysfs.link_name(machine, f"{folder}/iommu_group")) if address else None,
     )
     if vf := told.get(number):

@@ -27,6 +27,10 @@ class UnsupportedError(NotPresentError):
     """The kernel or driver does not do that (EOPNOTSUPP, ENOTTY)."""
 
 
+class VanishedError(NotPresentError):
+    """What a request is about is no longer there, and took its settings with it."""
+
+
 class DeniedError(MachineError):
     """Not allowed (EPERM, EACCES)."""
 

@@ -37,6 +37,7 @@ class Kind(NamedTuple):
 
     read: Callable[[Machine, Request], Mapping[str, Value]]
     write: Callable[[Writer, Request], None]
+    anywhere: bool = False  # made of files alone: also under another root than "/"
 
 
 def kind(op: Request) -> Kind:

@@ -11,7 +11,17 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from machine import Machine, MachineError, NotPresentError, UnsupportedError, Writer, irqbalance, requests, rtnl
+from machine import (
+    Machine,
+    MachineError,
+    NotPresentError,
+    UnsupportedError,
+    VanishedError,
+    Writer,
+    irqbalance,
+    requests,
+    rtnl,
+)
 from tuners import files, rounding
 from wire.cpulist import format_cpumask, parse_cpulist
 from wire.facts import Fact, Irq, Nic, Queue, Queues
@@ -210,7 +220,7 @@ def _undo(writer: Writer, change: Change, nic: Nic | None, irqs: Mapping[str, se
 
 def _took_it_along(op: Op, error: MachineError) -> bool:
     """True when there is nothing left to undo: device, queue or irqbalance is gone, or the kernel rules that IRQ."""
-    if isinstance(error, GoneError):
+    if isinstance(error, (GoneError, VanishedError)):
         return True
     if isinstance(error, UnsupportedError):
         return isinstance(op, FileWrite) and op.path.startswith(_IRQ)

@@ -113,7 +113,9 @@ class VirtFunction(msgspec.Struct, kw_only=True, omit_defaults=True):
     link_state: str = ""  # "auto", "enable", "disable"
     driver: str = ""
     owner: str = ""  # "host", "vfio" (user space or a guest), "guest" (Xen), "reserved" (pci-stub), "" for no driver
+    driver_override: str = ""  # which driver alone may take it
     iommu_group: int | None = None
+    used: str = ""  # why it must not be taken away: an interface that is up, VFIO held open, a libvirt guest, ...
 
 
 class Representor(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -137,6 +139,9 @@ class Virt(msgspec.Struct, kw_only=True, omit_defaults=True, tag="virt", tag_fie
     switch_id: str = ""  # phys_switch_id
     port: str = ""  # phys_port_name
     representors: list[Representor] = []
+    device: str = ""  # on another bus than PCI, as devlink names it: "netdevsim/netdevsim7"
+    vfs_set: int | None = None  # device/sriov_numvfs; None where the driver shares nothing out
+    vfs_owned: int = 0  # how many of them the agent made: its ledger, which ends with the boot
 
 
 class Passthrough(msgspec.Struct, kw_only=True, omit_defaults=True, tag="passthrough", tag_field="kind"):
@@ -151,6 +156,7 @@ class Passthrough(msgspec.Struct, kw_only=True, omit_defaults=True, tag="passthr
     group: list[str] = []  # the other devices of the group: they go with it
     parent: str = ""  # PCI address of a mediated device's parent
     mdev_type: str = ""
+    used: str = ""  # as in VirtFunction
 
 
 class Gid(msgspec.Struct, kw_only=True, omit_defaults=True):
