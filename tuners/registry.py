@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from tuners import channels, coalesce, irq_affinity, offloads, qdisc, rings, rps, xps
+from tuners import channels, coalesce, irq_affinity, offloads, qdisc, rings, rps, sysctl_net, xps
 from tuners.about import About
 from tuners.hostfacts import HostFacts
 from tuners.knob import Spec, Step
@@ -39,6 +39,6 @@ class Tuner(Protocol):
         ...
 
 
-ALL: tuple[Tuner, ...] = (channels, rings, offloads, coalesce, irq_affinity, xps, rps, qdisc)
+ALL: tuple[Tuner, ...] = (channels, rings, offloads, coalesce, irq_affinity, xps, rps, qdisc, sysctl_net)
 
 BY_NAME: dict[str, Tuner] = {tuner.NAME: tuner for tuner in ALL}
