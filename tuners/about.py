@@ -3,6 +3,7 @@
 import enum
 from typing import NamedTuple
 
+from tuners import quirks
 from wire.policy import Blast
 
 
@@ -34,10 +35,11 @@ class About(NamedTuple):
     scope: Scope = Scope.NIC
     facts: tuple[str, ...] = ("nic",)  # collectors whose facts it plans from
     recreates: bool = False  # queues, interrupts or interfaces: later stages wait until they were read again
-    quirks: str = "none known"
+    quirks: str = ""  # of the knob itself; those of drivers, firmware and kernels are in quirks.yaml
 
 
 def row(name: str, about: About) -> str:
     """A knob's line of the README's table."""
     cells = (f"`{name}`", about.stage, about.scope, about.what, about.interface, about.unit, about.blast, about.undo)
-    return f"| {' | '.join((*cells, about.quirks))} |"
+    known = "; ".join(filter(None, (about.quirks, *quirks.column(name)))) or "none known"
+    return f"| {' | '.join((*cells, known))} |"

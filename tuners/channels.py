@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
-from tuners import projection, topology
+from tuners import projection, quirks, topology
 from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
 from tuners.knob import Spec, Step, ethtool_change, impossible, skip, whole
-from wire.facts import Ethtool, Nic
-from wire.policy import Blast, Setting, Values
+from wire.facts import Ethtool, Nic, Ntuple, Rss
+from wire.indirection import format_table, parse_table, spread
+from wire.policy import Blast, Change, Request, Setting, Values
 
 NAME = "channels"
 ABOUT = About(
@@ -19,7 +20,7 @@ ABOUT = About(
     blast=Blast.LINK,
     facts=("nic", "ethtool"),
     recreates=True,
-    quirks="ice drops RDMA for 3 to 5 s; below custom RSS or ntuple rules the kernel refuses",
+    quirks="below custom RSS or ntuple rules the kernel refuses",
 )
 _WORDS = ("auto", "max")
 VALUES: dict[str, Spec] = {
@@ -27,11 +28,6 @@ VALUES: dict[str, Spec] = {
     "rx": Spec(int, "receive-only queues", 0, 8192, _WORDS),
     "tx": Spec(int, "transmit-only queues", 0, 8192, _WORDS),
 }
-
-# Queues the hardware's RSS can spread over, where that is less than the channels it offers (seastar perftune.py).
-RSS_CAP = {"ixgbe": 16, "ixgbevf": 4, "i40e": 64, "iavf": 16, "i40evf": 16}
-
-project = projection.ethtool
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
@@ -56,9 +52,11 @@ def _one(setting: Setting, nic: Nic, fact: Ethtool, facts: HostFacts) -> Iterabl
             return
         if count != fact.channels.get(name, 0):
             before[name], after[name] = fact.channels.get(name, 0), count
-    if reason := _mute({**fact.channels, **after}):
+    counts = {**fact.channels, **after}
+    if reason := _mute(counts) or _steered(nic, whole(counts, "combined") + whole(counts, "rx"), facts):
         yield impossible(setting, nic.ifname, reason)
     elif after:
+        yield from _unspread(setting, nic, whole(counts, "combined") + whole(counts, "rx"), facts)
         near = topology.cores(facts, topology.local(facts, nic))
         text = f"{near} physical housekeeping cores are near it" if "auto" in wanted.values() else "as the policy says"
         yield ethtool_change(setting, fact, before, after, text)
@@ -76,7 +74,7 @@ def _spread(values: Values, fact: Ethtool) -> Values:
 def _count(value: object, nic: Nic, limit: int, facts: HostFacts) -> int:
     if isinstance(value, int):
         return value
-    possible = min(limit, len(topology.online(facts)) or limit, RSS_CAP.get(nic.driver, limit))
+    possible = quirks.cap(NAME, nic, facts, min(limit, len(topology.online(facts)) or limit))
     near = topology.cores(facts, topology.local(facts, nic))
     return max(1, min(possible, near)) if value == "auto" and near else max(1, possible)
 
@@ -90,6 +88,39 @@ def _refused(name: str, count: int, fact: Ethtool, cpus: int) -> str:
     if cpus and count > cpus:
         return f"{name}={count} is more than the {cpus} CPUs online"
     return ""
+
+
+def _steered(nic: Nic, left: int, facts: HostFacts) -> str:
+    """The kernel refuses to take away a queue that a flow rule sends to."""
+    for rule in (rule for fact in facts.of(Ntuple) if fact.key == nic.key for rule in fact.rules):
+        words = rule.rule.split()
+        if words[-2:-1] == ["queue"] and words[-1].isdigit() and int(words[-1]) >= left:
+            return f"flow rule {rule.location} ({rule.rule}) sends to a queue that would go: take it away first"
+    return ""
+
+
+def _unspread(setting: Setting, nic: Nic, left: int, facts: HostFacts) -> Iterable[Change]:
+    """The kernel refuses fewer queues than a custom indirection table spreads over: it becomes the default first."""
+    for fact in (fact for fact in facts.of(Rss) if fact.key == nic.key):
+        table = parse_table(fact.table)
+        default = spread(range(fact.queues), len(table))
+        if table and table != default and max(table) >= left:
+            op = Request(
+                message="rss",
+                before={"table": fact.table},
+                after={"table": format_table(default)},
+                ifindex=fact.ifindex,
+                ifname=fact.ifname,
+            )
+            reason = "fewer queues than its table spreads over"
+            target = f"{fact.ifname} table"
+            yield Change(knob=NAME, target=target, op=op, nic=nic.key, policy=setting.policy, reason=reason)
+
+
+def project(facts: HostFacts, change: Change) -> HostFacts:
+    """The facts after one of its requests."""
+    is_table = isinstance(change.op, Request) and change.op.message == "rss"
+    return rss.project(facts, change) if is_table else projection.ethtool(facts, change)
 
 
 def _mute(counts: Values | dict[str, int]) -> str:

@@ -18,7 +18,7 @@ ABOUT = About(
     unit="µs, frames",
     undo="the values before",
     facts=("nic", "ethtool"),
-    quirks="rounded to steps of 2 or 4 µs; a driver that adapts moves the fixed values itself",
+    quirks="a driver that adapts moves the fixed values itself",
 )
 
 # Our word -> the kernel's, as in the Ethtool fact.

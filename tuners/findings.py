@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from tuners import bond_rules, cable_rules, hardware_rules, part_rules, placement_rules, platform_rules
+from tuners import bond_rules, cable_rules, hardware_rules, owner_rules, part_rules, placement_rules, platform_rules
 from tuners.hostfacts import HostFacts
 from tuners.placement_rules import Latest
 from wire.policy import Finding
@@ -50,6 +50,7 @@ RULES: tuple[Rule, ...] = (
     part_rules.fan_failed,
     part_rules.power_alarm,
     part_rules.optics_alarm,
+    owner_rules.knob_contested,
 )
 
 _GRAVEST_FIRST = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}

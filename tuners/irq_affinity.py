@@ -170,8 +170,8 @@ def _write(setting: Setting, nic: Nic, queue: Queue, cpus: str, reason: str) -> 
 
 
 def _ban(jobs: Sequence[_Job], facts: HostFacts) -> Iterable[Change]:
-    """What irqbalance is to keep its hands off: what it already does, and ours (none of settings that only warn)."""
-    ours = {queue.irq for job in jobs if job.setting.mode is not Mode.WARN for queue in job.queues}
+    """What irqbalance is to keep its hands off: what it already does, and ours (of settings that are enforced)."""
+    ours = {queue.irq for job in jobs if job.setting.mode is Mode.ENFORCE for queue in job.queues}
     if facts.softnet is None or not facts.softnet.irqbalance:
         return
     before = sorted(facts.softnet.banned_irqs)

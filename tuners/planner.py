@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
+from tuners import quirks
 from tuners.about import Scope, Stage
 from tuners.hostfacts import HostFacts
 from tuners.knob import Step, impossible, problem, skip
+from tuners.owners import Others
 from tuners.registry import ALL, BY_NAME
 from wire.policy import Change, Mode, OutcomeStatus, Plan, Setting, Skip
 
 LATER = "planned after the queues changed"
+ALWAYS = ("dmi", "owners", "softnet")  # collectors that every plan needs: the kernel for quirks, who else is at work
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts, stage: Stage | None = None) -> Plan:
@@ -19,6 +22,7 @@ def plan(settings: Sequence[Setting], facts: HostFacts, stage: Stage | None = No
     """
     made = Plan()
     sound = _sound(settings, facts, made.skips)
+    others = Others(facts)
     pending: dict[str, Stage] = {}
     for tuner in ALL:
         if stage in (None, tuner.ABOUT.stage):
@@ -26,7 +30,7 @@ def plan(settings: Sequence[Setting], facts: HostFacts, stage: Stage | None = No
             waits = [setting for setting in mine if pending.get(setting.nic, tuner.ABOUT.stage) != tuner.ABOUT.stage]
             made.skips += [_later(setting, facts) for setting in waits]
             ready = [setting for setting in mine if setting not in waits]
-            changes = _changes(tuner.plan(ready, facts), made.skips)
+            changes = others.settle(_changes(tuner.plan(ready, facts), made.skips), ready, made.skips)
             made.changes += changes
             effective = _effective(changes, ready)
             for change in effective:
@@ -45,7 +49,8 @@ def project(facts: HostFacts, plan: Plan) -> HostFacts:
 
 def collectors(knobs: Iterable[str]) -> list[str]:
     """The collectors whose facts a plan of these knobs needs, sorted; an unknown knob needs none."""
-    return sorted({name for knob in knobs if knob in BY_NAME for name in BY_NAME[knob].ABOUT.facts})
+    needed = {name for knob in knobs if knob in BY_NAME for name in BY_NAME[knob].ABOUT.facts}
+    return sorted({*needed, *ALWAYS}) if needed else []
 
 
 def _sound(settings: Sequence[Setting], facts: HostFacts, skips: list[Skip]) -> list[Setting]:
@@ -54,6 +59,8 @@ def _sound(settings: Sequence[Setting], facts: HostFacts, skips: list[Skip]) -> 
     for setting in sorted(settings, key=lambda setting: (setting.knob, setting.nic)):
         if reason := _unsound(setting, facts):
             skips.append(impossible(setting, _target(setting, facts), reason))
+        elif reason := quirks.refused(setting, facts):
+            skips.append(skip(setting, _target(setting, facts), reason))
         elif (setting.knob, setting.nic) in known:
             skips.append(impossible(setting, _target(setting, facts), "is set twice; the first stands"))
         else:

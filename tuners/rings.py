@@ -20,7 +20,6 @@ ABOUT = About(
     blast=Blast.LINK,
     facts=("nic", "ethtool"),
     recreates=True,
-    quirks="rounded up to multiples of 8 or 32, or to powers of two; idpf loses interrupt affinity",
 )
 VALUES: dict[str, Spec] = {
     "rx": Spec(int, "receive descriptors per queue", 1, 1 << 20, ("max",)),

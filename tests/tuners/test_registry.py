@@ -49,7 +49,8 @@ def test_stages_are_in_order_and_facts_are_collectors() -> None:
     order = list(Stage)
     stages = [order.index(tuner.ABOUT.stage) for tuner in ALL]
     assert stages == sorted(stages)
-    assert planner.collectors(BY_NAME) == sorted({by_name(fact).NAME for tuner in ALL for fact in tuner.ABOUT.facts})
+    named = {by_name(fact).NAME for tuner in ALL for fact in tuner.ABOUT.facts}
+    assert planner.collectors(BY_NAME) == sorted({*named, *(by_name(fact).NAME for fact in planner.ALWAYS)})
 
 
 def test_the_readme_names_every_rule(root: Path) -> None:
