@@ -143,6 +143,10 @@ class Machine(Protocol):
         """How the kernel's clock is kept, as `timex.parse` names it. Raises MachineError."""
         ...
 
+    def xdp(self, program: int) -> dict[str, Any]:
+        """What an XDP program is, by its id, as `xdp.describe` has it; raises DeniedError without root."""
+        ...
+
     def irqbalance(self, request: str) -> str:
         """Ask a running irqbalance through its socket ("setup"); raises NotPresentError when none runs."""
         ...

@@ -115,6 +115,11 @@ class Recording:
         kept: dict[str, int] = self._keep(("timex", "read"), self.machine.timex, _json)
         return kept
 
+    def xdp(self, program: int) -> dict[str, Any]:
+        """As `Machine.xdp`."""
+        said: dict[str, Any] = self._keep(("xdp", str(program)), lambda: self.machine.xdp(program), _json)
+        return said
+
     def irqbalance(self, request: str) -> str:
         """As `Machine.irqbalance`."""
         answer: str = self._keep(("irqbalance", request), lambda: self.machine.irqbalance(request), str.encode)
@@ -210,6 +215,13 @@ class Captured:
             return msgspec.json.decode(self._bytes("timex", "read"), type=dict[str, int])
         except msgspec.DecodeError as error:
             raise MachineError(f"capture of timex: {error}") from None
+
+    def xdp(self, program: int) -> dict[str, Any]:
+        """As `Machine.xdp`."""
+        try:
+            return msgspec.json.decode(self._bytes("xdp", str(program)), type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise MachineError(f"capture of xdp: {error}") from None
 
     def irqbalance(self, request: str) -> str:
         """As `Machine.irqbalance`."""

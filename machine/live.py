@@ -207,6 +207,13 @@ class Live:
 
         return timex.read()
 
+    def xdp(self, program: int) -> dict[str, Any]:
+        """What an XDP program is, by its id, as `xdp.describe` has it; raises DeniedError without root."""
+        self.only_live("xdp")
+        from machine import xdp  # noqa: PLC0415 - only where there is such a program
+
+        return xdp.describe(program)
+
     def irqbalance(self, request: str) -> str:
         """Ask a running irqbalance through its socket ("setup"); raises NotPresentError when none runs."""
         self.only_live("irqbalance")

@@ -28,6 +28,7 @@ from machine import (
     sriov,
     systemd,
     vfinfo,
+    xdp,
 )
 from wire.policy import Request, Value, Values
 
@@ -86,6 +87,12 @@ def _set_channels(machine: Machine, op: Request) -> None:
         _set_numbers(machine, op)
 
 
+def _set_xdp(machine: Machine, op: Request) -> None:
+    from machine import xdp_attach  # noqa: PLC0415
+
+    xdp_attach.write(machine, op)
+
+
 KINDS: dict[str, Kind] = {
     "channels": Kind(_by_index(ethtool.read_channels), _set_channels),
     "rings": Kind(_by_index(ethtool.read_rings), _set_numbers),
@@ -108,5 +115,6 @@ KINDS: dict[str, Kind] = {
     "hugepages": Kind(hugepages.read, hugepages.write),
     "cache_group": Kind(resctrl.read_group, resctrl.write_group, anywhere=True),
     "cache_tasks": Kind(resctrl.read_tasks, resctrl.write_tasks, anywhere=True),
+    "xdp": Kind(_by_index(xdp.read), _set_xdp),
     "qdisc": Kind(qdisc.read_values, qdisc.set_values),
 }

@@ -36,6 +36,7 @@ OPERATIONS = frozenset(
         "nvme",
         "psutil",
         "irqbalance",
+        "xdp",
         "command",
     }
 )
