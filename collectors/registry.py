@@ -48,6 +48,7 @@ from collectors import (
     trust,
     virt,
     watchdog,
+    xdp,
 )
 from collectors.about import About
 from machine import Machine
@@ -128,6 +129,7 @@ ALL: tuple[Collector, ...] = (
     firmware,
     load,
     bmc,
+    xdp,
 )
 _BY_NAME = {collector.NAME: collector for collector in ALL}
 

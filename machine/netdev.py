@@ -45,6 +45,12 @@ def read_xdp_features(machine: Machine, ifindex: int) -> list[str]:
     return [name for reply in machine.genl(FAMILY, DEV_GET, nla.u32(1, ifindex)) for name in parse_xdp_features(reply)]
 
 
+def read_all_xdp_features(machine: Machine) -> dict[int, list[str]]:
+    """ifindex -> what its driver can do with XDP; raises NotPresentError where the kernel lacks the family (6.3)."""
+    replies = machine.genl(FAMILY, DEV_GET, b"", dump=True)
+    return {nla.number(nla.table(reply.payload).get(1, b"")): parse_xdp_features(reply) for reply in replies}
+
+
 def parse_queue(reply: Reply) -> Queue:
     """One queue-get reply."""
     found = nla.table(reply.payload)

@@ -100,6 +100,7 @@ from wire.facts.traffic import Dcb as Dcb
 from wire.facts.traffic import Qdisc as Qdisc
 from wire.facts.traffic import Sysctl as Sysctl
 from wire.facts.traffic import SysctlOwner as SysctlOwner
+from wire.facts.xdp import Xdp as Xdp
 
 Fact = (
     Dmi
@@ -167,6 +168,7 @@ Fact = (
     | Qdisc
     | Sysctl
     | Dcb
+    | Xdp
 )  # fmt: skip
 
 FACT: "msgspec.json.Decoder[Fact]" = msgspec.json.Decoder(Fact)
