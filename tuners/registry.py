@@ -3,7 +3,25 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from tuners import channels, coalesce, irq_affinity, offloads, qdisc, rings, rps, sysctl_net, xps
+from tuners import (
+    busy_poll,
+    channels,
+    coalesce,
+    firmware,
+    irq_affinity,
+    napi,
+    ntuple,
+    offloads,
+    passthrough,
+    qdisc,
+    rings,
+    rps,
+    rss,
+    sriov,
+    sysctl_net,
+    vf,
+    xps,
+)
 from tuners.about import About
 from tuners.hostfacts import HostFacts
 from tuners.knob import Spec, Step
@@ -39,6 +57,24 @@ class Tuner(Protocol):
         ...
 
 
-ALL: tuple[Tuner, ...] = (channels, rings, offloads, coalesce, irq_affinity, xps, rps, qdisc, sysctl_net)
+ALL: tuple[Tuner, ...] = (
+    firmware,
+    sriov,
+    passthrough,
+    vf,
+    channels,
+    rings,
+    offloads,
+    coalesce,
+    rss,
+    ntuple,
+    irq_affinity,
+    xps,
+    rps,
+    napi,
+    busy_poll,
+    qdisc,
+    sysctl_net,
+)
 
 BY_NAME: dict[str, Tuner] = {tuner.NAME: tuner for tuner in ALL}

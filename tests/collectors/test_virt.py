@@ -81,7 +81,14 @@ def test_functions_and_devices_that_are_given_away(machine: Live) -> None:
             autoprobe=False,
             vfs=[
                 VirtFunction(index=0, address=VF0, driver="iavf", owner="host", iommu_group=20),
-                VirtFunction(index=1, address=VF1, driver="vfio-pci", owner="vfio", iommu_group=21),
+                VirtFunction(
+                    index=1,
+                    address=VF1,
+                    driver="vfio-pci",
+                    owner="vfio",
+                    driver_override="vfio-pci",
+                    iommu_group=21,
+                ),
             ],
         ),
         Passthrough(
