@@ -82,7 +82,8 @@ class Others:
         found = [one for one in self._knobs.get(change.knob, ()) if one.claim.nic in ("", change.nic)]
         found = [one for one in found if _meets(one.claim, op) and not self._left_alone(one, op)]
         if isinstance(op, FileWrite):
-            found += [one for one in self._sysctls.get(op.path, ()) if not _same(one.claim.value, op.after)]
+            theirs = [one for one in self._sysctls.get(op.path, ()) if not _same(one.claim.value, op.after)]
+            found += [one for one in theirs if (one.name, change.knob) != (SYSCTL_D, "sysctl_net")]  # it says so itself
             if self._files:
                 path = op.path.replace("{ifname}", self._ifname(change.nic))
                 found += [one for one in self._files if fnmatchcase(path, one.claim.what.removeprefix("file "))]
@@ -114,6 +115,7 @@ class Others:
 
 
 IRQBALANCE = "irqbalance"
+SYSCTL_D = "sysctl.d"
 
 
 def claims(facts: HostFacts) -> Iterator[Other]:
@@ -125,7 +127,7 @@ def claims(facts: HostFacts) -> Iterator[Other]:
         yield from (Other(name, claim) for claim in owner.claims)
     for sysctl in facts.of(Sysctl):
         for key, by in sysctl.owners.items():
-            yield Other("sysctl.d", Claim(what=f"sysctl {key}", value=by.value, source=by.path))
+            yield Other(SYSCTL_D, Claim(what=f"sysctl {key}", value=by.value, source=by.path))
 
 
 def _meets(claim: Claim, op: FileWrite | Request) -> bool:

@@ -79,9 +79,11 @@ def test_a_cap_bounds_what_is_chosen(host: Host, driver: str, most: int) -> None
 def test_firmware_ranges_and_unknown_drivers(monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
     old = Quirk(knob="rings", effect="refuse", note="old", source="test", drivers=["mlx5_*"], firmware="<22.31")
     known = Quirk(knob="xps", effect="refuse", note="unknown", source="test", unless=["ice"], values=["mode"])
-    monkeypatch.setattr(
-        quirks, "_of", lambda knob, effect: [r for r in (old, known) if (r.knob, r.effect) == (knob, effect)]
-    )
+
+    def rows_of(knob: str, effect: str) -> list[Quirk]:
+        return [row for row in (old, known) if (row.knob, row.effect) == (knob, effect)]
+
+    monkeypatch.setattr(quirks, "_of", rows_of)
     rings = Setting(knob="rings", nic=KEY, values={"rx": 1024})
     for firmware, why in (("22.30.1004 (MT_0000000080)", "mlx5_core: old"), ("22.31.1014", ""), ("n/a", ""), ("", "")):
         assert quirks.refused(rings, with_kernel(host(), "6", driver="mlx5_core", firmware=firmware)) == why
