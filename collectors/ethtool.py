@@ -1,4 +1,4 @@
-"""What drivers say through ethtool netlink: rings, channels, coalescing, offloads, pause, FEC, RSS."""
+"""What drivers say through ethtool netlink: rings, channels, coalescing, offloads, link modes, pause, FEC, EEE, RSS."""
 
 from collections.abc import Iterator, Mapping
 
@@ -18,7 +18,7 @@ _NO_RSS = source.Rss([], "")
 
 
 ABOUT = About(
-    what="rings, channels, coalescing, offloads, pause, FEC, RSS",
+    what="rings, channels, coalescing, offloads, link modes, pause, FEC, EEE, RSS",
     source="ethtool netlink, one dump per message; coalescing by queue: ioctl",
 )
 
@@ -32,6 +32,8 @@ def collect(machine: Machine) -> Iterator[Ethtool]:
     features = poll(machine, source.read_all_features, source.read_features, ports)
     pause = poll(machine, source.read_all_pause, source.read_pause, ports)
     fec = poll(machine, source.read_all_fec, source.read_fec, ports)
+    eee = poll(machine, source.read_all_eee, source.read_eee, ports)
+    modes = poll(machine, source.read_all_linkmodes, source.read_linkmodes, ports)
     rss = poll(machine, source.read_all_rss, source.read_rss, ports)
     if not (rings or channels or coalesce or features or pause):
         raise NotPresentError("ethtool netlink says nothing about this machine")
@@ -52,6 +54,9 @@ def collect(machine: Machine) -> Iterator[Ethtool]:
             fec_active=fec.get(at, _NO_FEC).active,
             rss_indirection=rss.get(at, _NO_RSS).indirection,
             rss_hfunc=rss.get(at, _NO_RSS).hfunc,
+            supported=sorted(modes[at].supported) if at in modes else [],
+            advertised=sorted(modes[at].advertised) if at in modes else [],
+            eee=eee.get(at, {}),
         )
 
 

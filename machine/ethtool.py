@@ -17,6 +17,7 @@ FAMILY = "ethtool"
 LINKINFO_GET, LINKMODES_GET, FEATURES_GET, FEATURES_SET, PRIVFLAGS_GET = 2, 4, 11, 12, 13
 RINGS_GET, RINGS_SET, CHANNELS_GET, CHANNELS_SET = 15, 16, 17, 18
 COALESCE_GET, COALESCE_SET, PAUSE_GET, TSINFO_GET, FEC_GET, RSS_GET = 19, 20, 21, 25, 29, 38
+LINKMODES_SET, PAUSE_SET, EEE_GET, EEE_SET, FEC_SET = 5, 22, 23, 24, 30
 
 HEADER, HEADER_INDEX, HEADER_NAME = 1, 1, 2
 
@@ -79,6 +80,7 @@ COALESCE = {
     28: "tx_aggr_time_usecs",
 }
 PAUSE = {2: "autoneg", 3: "rx", 4: "tx"}
+EEE = {4: "active", 5: "enabled"}
 BOOLEANS = frozenset({"use_adaptive_rx", "use_adaptive_tx", "use_cqe_mode_rx", "use_cqe_mode_tx"})
 BYTES = BOOLEANS | {"tcp_data_split", "tx_push", "rx_push"}  # u8; every other number is u32
 PORTS = {0: "tp", 1: "aui", 2: "mii", 3: "fibre", 4: "bnc", 5: "da", 0xEF: "none", 0xFF: "other"}
@@ -133,6 +135,8 @@ class LinkModes(NamedTuple):
     max_speed_mbps: int | None  # of the supported modes
     duplex: str
     autoneg: bool | None
+    supported: tuple[str, ...] = ()  # names of modes, ports and FEC encodings: "1000baseT/Full", "TP", "RS"
+    advertised: tuple[str, ...] = ()
 
 
 def header(ifindex: int = 0) -> bytes:
@@ -231,13 +235,21 @@ def parse_tsinfo(attributes: dict[int, bytes]) -> Timestamps:
 def parse_linkmodes(attributes: dict[int, bytes]) -> LinkModes:
     """ETHTOOL_MSG_LINKMODES_GET_REPLY; the mask of "ours" is what is supported."""
     speed = nla.number(attributes.get(5, b""))
-    modes = (_SPEED.match(name) for name in parse_bitset(attributes.get(3, b"")))
+    ours = parse_bitset(attributes.get(3, b""))
+    modes = (_SPEED.match(name) for name in ours)
     return LinkModes(
         speed if 0 < speed < _UNKNOWN_SPEED else None,
         max((int(mode[1]) for mode in modes if mode), default=None),
         DUPLEXES.get(nla.number(attributes[6]), "") if 6 in attributes else "",
         bool(nla.number(attributes[2])) if 2 in attributes else None,
+        tuple(ours),
+        tuple(name for name, on in ours.items() if on),
     )
+
+
+def parse_eee(attributes: dict[int, bytes]) -> dict[str, bool]:
+    """ETHTOOL_MSG_EEE_GET_REPLY: whether energy efficient Ethernet is enabled, and whether both ends agreed on it."""
+    return {name: bool(nla.number(attributes[at])) for at, name in EEE.items() if at in attributes}
 
 
 def parse_privflags(attributes: dict[int, bytes]) -> Mapping[str, bool]:
@@ -318,6 +330,16 @@ def read_fec(machine: Machine, ifindex: int) -> Fec:
 def read_all_fec(machine: Machine) -> dict[int, Fec]:
     """`read_fec` of every NIC, by ifindex."""
     return _all(machine, FEC_GET, parse_fec)
+
+
+def read_eee(machine: Machine, ifindex: int) -> dict[str, bool]:
+    """Energy efficient Ethernet."""
+    return _one(machine, EEE_GET, ifindex, parse_eee)
+
+
+def read_all_eee(machine: Machine) -> dict[int, dict[str, bool]]:
+    """`read_eee` of every NIC, by ifindex."""
+    return _all(machine, EEE_GET, parse_eee)
 
 
 def read_rss(machine: Machine, ifindex: int) -> Rss:

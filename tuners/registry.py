@@ -5,12 +5,17 @@ from typing import Protocol
 
 from tuners import (
     busy_poll,
+    cache,
     channels,
     coalesce,
+    core_pinning,
+    cpu_power,
     firmware,
     irq_affinity,
+    link,
     napi,
     ntuple,
+    numa_memory,
     offloads,
     passthrough,
     qdisc,
@@ -20,6 +25,7 @@ from tuners import (
     sriov,
     sysctl_net,
     vf,
+    xdp,
     xps,
 )
 from tuners.about import About
@@ -62,6 +68,7 @@ ALL: tuple[Tuner, ...] = (
     sriov,
     passthrough,
     vf,
+    link,
     channels,
     rings,
     offloads,
@@ -75,6 +82,11 @@ ALL: tuple[Tuner, ...] = (
     busy_poll,
     qdisc,
     sysctl_net,
+    core_pinning,
+    cpu_power,
+    numa_memory,
+    cache,
+    xdp,
 )
 
 BY_NAME: dict[str, Tuner] = {tuner.NAME: tuner for tuner in ALL}

@@ -105,7 +105,9 @@ def test_features_fixed_are_those_without_hardware_and_those_never_changed() -> 
 def test_link_modes_give_the_fastest_supported_speed() -> None:
     modes = nla.nest(3, nla.nest(3, *(_bit(name) for name in ("TP", "1000baseT/Full", "25000baseCR/Full", "Autoneg"))))
     unknown = nla.u8(2, 1) + modes + nla.u32(5, 0xFFFFFFFF) + nla.u8(6, 0xFF)
-    assert ethtool.parse_linkmodes(nla.table(unknown)) == ethtool.LinkModes(None, 25000, "", autoneg=True)
+    found = ethtool.parse_linkmodes(nla.table(unknown))
+    assert found[:4] == (None, 25000, "", True)
+    assert (found.supported, found.advertised) == (("TP", "1000baseT/Full", "25000baseCR/Full", "Autoneg"), ())
 
 
 def test_forward_error_correction_and_hash_tables() -> None:
