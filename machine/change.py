@@ -34,8 +34,10 @@ class LiveWriter(Live):
 
     def request(self, op: Request) -> None:
         """Bring what the request is about to `after`; `requests.KINDS` says how. Raises MachineError."""
-        self.only_live(op.message)
-        requests.kind(op).write(self, op)
+        kind = requests.kind(op)
+        if not kind.anywhere:
+            self.only_live(op.message)
+        kind.write(self, op)
 
     def irqbalance_ban(self, irqs: list[int]) -> None:
         """Make this the full set of IRQs that a running irqbalance keeps its hands off.

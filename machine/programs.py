@@ -1,4 +1,4 @@
-"""Programs of other projects that read hardware, by a table of those that may be run."""
+"""Programs of other projects that read hardware, and systemd's, by a table of those that may be run."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from machine import MachineError, NotPresentError, failure
 
 TIMEOUT_S = 20.0
 MAX_BYTES = 16 << 20
-PROGRAMS = frozenset({"smartctl", "lldpcli"})
+PROGRAMS = frozenset({"smartctl", "lldpcli", "systemctl"})
 FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin")
 ENVIRONMENT = {"LC_ALL": "C", "PATH": os.pathsep.join(FOLDERS)}
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from tests.tuners import facts_host, facts_sriov, facts_steering, facts_xdp
 from tuners import topology
-from tuners.about import Stage
+from tuners.about import Scope, Stage
 from tuners.findings import findings
 from tuners.hostfacts import HostFacts
 from tuners.planner import plan, project
@@ -25,15 +26,25 @@ SPEC_VALUES: dict[str, dict[str, st.SearchStrategy[Value]]] = {
     "offloads": {name: st.booleans() for name in ("gro", "lro", "tso", "ntuple", "rx-gro", "rxhash")},
     "coalesce": {
         **{name: st.booleans() for name in ("adaptive_rx", "adaptive_tx")},
-        **{name: st.integers(0, 300) for name in ("rx_usecs", "tx_usecs", "rx_frames")},
+        **{name: st.integers(0, 300) for name in ("rx_usecs", "tx_usecs", "rx_frames", "rx_usecs_low")},
+        "per_queue": st.sampled_from(["0: rx_usecs=8", "0-3: rx_usecs=50 tx_frames=8; 1: rx_usecs=0"]),
     },
     "irq_affinity": {
         "placement": st.sampled_from(["local", "spread", "list"]),
         "cpus": st.sets(st.integers(0, 15), min_size=1).map(format_cpulist),
     },
     "xps": {"mode": st.sampled_from(["auto", "off"])},
-    "rps": {"mode": st.sampled_from(["auto", "off", "all"]), "flow_entries": st.integers(0, 70000)},
+    "rps": {
+        "mode": st.sampled_from(["auto", "off", "all"]),
+        "flow_entries": st.integers(0, 70000),
+        "accelerated": st.booleans(),
+    },
+    **facts_steering.SPEC_VALUES,
+    **facts_host.SPEC_VALUES,
+    **facts_sriov.SPEC_VALUES,
+    **facts_xdp.SPEC_VALUES,
 }
+HOST_KNOBS = {tuner.NAME for tuner in ALL if tuner.ABOUT.scope is Scope.HOST}
 
 
 @st.composite
@@ -64,10 +75,20 @@ def hosts(draw: st.DrawFn, cpus: Make, nic: Make) -> tuple[HostFacts, list[Setti
             managed=draw(st.booleans()),
         )
         facts += [_steered(fact, draw(affinity)) for fact in made]
-        knobs = [tuner.NAME for tuner in ALL if draw(st.booleans())]
+        facts += draw(facts_steering.facts_of(made))
+        facts += draw(facts_sriov.facts_of(made))
+        facts += draw(facts_xdp.facts_of(made))
+        knobs = [knob for knob in SPEC_VALUES if knob not in HOST_KNOBS and draw(st.booleans())]
         wanted += [Setting(knob=knob, nic=made[0].key, values=draw(values_of(knob))) for knob in knobs]
-    soft = Softnet(rps_sock_flow_entries=draw(st.sampled_from([None, 0, 4096])), irqbalance=draw(st.booleans()))
-    return HostFacts([*facts, soft]), wanted
+    facts += draw(facts_host.facts_of(count))
+    host_knobs = [knob for knob in SPEC_VALUES if knob in HOST_KNOBS and draw(st.booleans())]
+    wanted += [Setting(knob=knob, values=draw(values_of(knob))) for knob in host_knobs]
+    soft = Softnet(
+        rps_sock_flow_entries=draw(st.sampled_from([None, 0, 4096])),
+        busy_read_us=draw(st.sampled_from([None, 0, 50])),
+        irqbalance=draw(st.booleans()),
+    )
+    return HostFacts([*facts, *draw(facts_sriov.others()), soft]), wanted
 
 
 def _steered(fact: Fact, cpus: str) -> Fact:
@@ -79,6 +100,14 @@ def _steered(fact: Fact, cpus: str) -> Fact:
 def current(facts: HostFacts, change: Change) -> object:
     """What the facts say of the thing a change is about, in the change's own terms."""
     op = change.op
+    if (found := facts_steering.current(facts.all(), change)) is not None:
+        return found
+    if (found := facts_sriov.current(facts, change)) is not None:
+        return found
+    if (found := facts_host.current(facts, change)) is not None:
+        return found
+    if (found := facts_xdp.current(facts, change)) is not None:
+        return found
     if isinstance(op, Request):
         have: dict[str, Value] = getattr(facts.ethtool[change.nic], op.message)
         return {name: have[name] for name in op.before}
@@ -92,6 +121,10 @@ def current(facts: HostFacts, change: Change) -> object:
         return str(facts.softnet.rps_sock_flow_entries) if facts.softnet else None
     value = getattr(facts.queues[change.nic], parts[-1])[int(parts[-2].partition("-")[2])]
     return str(value) if isinstance(value, int) else parse_cpulist(value)
+
+
+def test_every_knob_has_values_to_try() -> None:
+    assert set(SPEC_VALUES) == {tuner.NAME for tuner in ALL}
 
 
 @settings(max_examples=150, deadline=None)

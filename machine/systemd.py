@@ -1,0 +1,54 @@
+"""CPUs and memory nodes of systemd's units: set through systemd until the next boot, read from their cgroups."""
+
+from machine import Machine, MachineError, NotPresentError, VanishedError
+from wire.cpulist import format_cpulist, parse_cpulist
+from wire.policy import Request, Values
+
+CGROUPS = "/sys/fs/cgroup"
+FILES = {"AllowedCPUs": "cpuset.cpus", "AllowedMemoryNodes": "cpuset.mems"}
+
+
+def read(machine: Machine, op: Request) -> Values:
+    """What the cgroup at `op.item` has; of a unit that is gone or not running, what systemd would give it."""
+    return {name: _normal(_text(machine, op.item, name)) for name in op.after}
+
+
+def _text(machine: Machine, path: str, name: str) -> str:
+    try:
+        return machine.read(f"{CGROUPS}{path}/{FILES[name]}")
+    except NotPresentError:
+        pass
+    try:
+        machine.names(CGROUPS + path)
+    except NotPresentError:
+        return _from_systemd(machine, path, name)
+    return ""  # its parent gives it no cpuset of its own
+
+
+def _from_systemd(machine: Machine, path: str, name: str) -> str:
+    """What it would get if it ran; raises VanishedError when systemd does not know it any more."""
+    said = machine.command("systemctl", "show", "--property=LoadState", f"--property={name}", "--", unit(path))
+    values = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    if values.get("LoadState") == "not-found":
+        raise VanishedError(f"{unit(path)} is gone")
+    return values.get(name, "")
+
+
+def unit(path: str) -> str:
+    """The unit's name."""
+    return path.rpartition("/")[2]
+
+
+def _normal(text: str) -> str:
+    """A list in the kernel's spelling; systemd puts spaces between."""
+    return format_cpulist(parse_cpulist(text.replace(" ", ",")))
+
+
+def write(_machine: Machine, op: Request) -> None:
+    """`systemctl set-property --runtime`; raises MachineError with systemd's words."""
+    from machine import programs  # noqa: PLC0415 - subprocess is only for who needs it
+
+    settings = [f"{name}={value}" for name, value in op.after.items()]
+    said = programs.run("systemctl", "set-property", "--runtime", "--", unit(op.item), *settings)
+    if said.strip():
+        raise MachineError(f"systemctl: {said.strip().splitlines()[-1][:300]}")
