@@ -3,8 +3,9 @@
 Within a stage, one NIC after the other: the next is touched when the one before is as good as it was.
 """
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+from msgspec import structs
 
 from agent import blast, guard, journal, legs, outcomes, probes
 from agent.guard import Path
@@ -19,13 +20,14 @@ from tuners.about import Stage
 from tuners.engine import Made
 from tuners.hostfacts import HostFacts
 from tuners.registry import BY_NAME
-from wire.facts import Fact, Irq, Nic, Queues
+from wire.facts import Fact, Irq, Nic, Queues, Rss
 from wire.policy import (
     Change,
     Desired,
     FileWrite,
     IrqBan,
     Mode,
+    Op,
     Outcome,
     OutcomeStatus,
     Plan,
@@ -37,7 +39,6 @@ from wire.policy import (
 
 FACTS = ("cpu", "numa", "nic", "ethtool", "irq", "queues", "softnet")  # what the guard and any undoing need
 SETTLE_S = 30.0  # for a NIC to be as good as it was before its change
-LOOK_S = 0.1
 _STOOD = (OutcomeStatus.APPLIED, OutcomeStatus.UNCHANGED, OutcomeStatus.YIELDED)
 
 
@@ -109,14 +110,19 @@ class Work:
         for setting in settings:
             key = outcomes.key(setting)
             if key in refused:
-                self._aside[key] = outcomes.of_setting(setting, OutcomeStatus.REFUSED, refused[key])
+                self._aside[key] = self._whole(setting, OutcomeStatus.REFUSED, refused[key])
             elif setting.mode is Mode.YIELD and key in differs & self._stood:
                 why = "somebody else changed it after it was applied"
-                self._aside[key] = outcomes.of_setting(setting, OutcomeStatus.YIELDED, why)
+                self._aside[key] = self._whole(setting, OutcomeStatus.YIELDED, why)
             else:
                 continue
             found = True
         return found
+
+    def _whole(self, setting: Setting, status: OutcomeStatus, reason: str = "") -> Outcome:
+        """A setting's outcome, with its NIC's name for people."""
+        nic = self._facts.nics.get(setting.nic)
+        return structs.replace(outcomes.of_setting(setting, status, reason), target=nic.ifname if nic else "")
 
     def apply(self, log: Journal, stop: Stop, chosen: Sequence[Probe] = ()) -> None:
         """Apply by stages and verify that nothing is left to do; `chosen` have to pass between dangerous changes.
@@ -143,7 +149,8 @@ class Work:
     def _stage(self, stage: Stage, log: Journal, stop: Stop, chosen: Sequence[Probe], *, last: bool = False) -> bool:
         """Plan on fresh facts, journal, apply; False when a value changed meanwhile, so that a new plan may help.
 
-        So it may have where irqbalance was told just now: until then it moved what the plan found in its place.
+        So it may have where irqbalance was told just now: until then it moved what the plan found in its place. And
+        where a cpuset partition began or ended: which CPUs do housekeeping is known when they are read again.
         """
         facts = self.read()
         self._check_still_there(facts)
@@ -153,7 +160,7 @@ class Work:
                 return False
             if any(blast.careful(change.blast) for change in batch):
                 self._look_around(chosen, stop)
-        return last or not any(isinstance(change.op, IrqBan) for change in changes)
+        return last or not any(_moves_others(change.op) for change in changes)
 
     def _batch(self, changes: list[Change], facts: HostFacts, log: Journal, stop: Stop, *, last: bool) -> bool:
         """Journal and make them, and wait until their NICs are as before; False when one was stale, and not `last`."""
@@ -174,7 +181,7 @@ class Work:
         if staged.reshaped:  # surviving queues keep what nobody asked to change
             irqs = [fact for fact in collect_facts(self.writer, ("irq",)) if isinstance(fact, Irq)]
             engine.restore(self.writer, staged.before, staged.reshaped, irqs)
-        if missing := settled(self.writer, before, self.settle_s, stop):
+        if missing := legs.settled(self.writer, before, self.settle_s, stop):
             raise FailedError(f"not as before after {changes[-1].knob} of {changes[-1].target}: {', '.join(missing)}")
         return True
 
@@ -204,7 +211,7 @@ class Work:
 
     def results(self, undone: Sequence[Outcome] = ()) -> list[Outcome]:
         """One outcome per setting, and per host-wide change a setting brought along."""
-        parts = [outcomes.of_setting(setting, OutcomeStatus.UNCHANGED) for setting in self._settings]
+        parts = [self._whole(setting, OutcomeStatus.UNCHANGED) for setting in self._settings]
         parts += map(outcomes.of_skip, self._skips)
         parts += self._aside.values()
         for changes in self._warned.values():
@@ -241,16 +248,6 @@ def _rank(nic: str, path: Path) -> tuple[bool, bool]:
     return nic in path.why, leg is not None and leg.active
 
 
-def settled(machine: Writer, before: Mapping[int, legs.Health], seconds: float, stop: Stop) -> list[str]:
-    """Wait until the interfaces are as good as before; what is missing in the end."""
-    until = time.monotonic() + seconds
-    while before and (missing := legs.worse(before, legs.read_health(machine, set(before)))):
-        if time.monotonic() >= until or stop():
-            return missing
-        time.sleep(LOOK_S)
-    return []
-
-
 def _place(change: Change) -> tuple[object, ...]:
     """Where a change writes, whatever it writes."""
     op = change.op
@@ -259,9 +256,15 @@ def _place(change: Change) -> tuple[object, ...]:
     return (op.message, op.ifindex, op.item, *sorted(op.after)) if isinstance(op, Request) else ("irqbalance",)
 
 
+def _moves_others(op: Op) -> bool:
+    return isinstance(op, IrqBan) or (isinstance(op, FileWrite) and op.path.endswith("/cpuset.cpus.partition"))
+
+
 def _staged(changes: list[Change], facts: HostFacts) -> journal.Staged:
     keys = {change.nic for change in changes if change.nic}
-    before: list[Fact] = [fact for fact in facts.all() if isinstance(fact, (Nic, Queues, Irq)) and fact.key in keys]
+    before: list[Fact] = [
+        fact for fact in facts.all() if isinstance(fact, (Nic, Queues, Irq, Rss)) and fact.key in keys
+    ]
     shaping = (Stage.DEVICE, Stage.SHAPE)
     reshaped = {change.nic for change in changes if BY_NAME[change.knob].ABOUT.stage in shaping}
     return journal.Staged(changes=changes, before=before, reshaped=sorted(reshaped & keys))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from tuners import projection, quirks, topology
+from tuners import projection, quirks, rss, topology
 from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
 from tuners.knob import Spec, Step, ethtool_change, impossible, skip, whole
@@ -18,9 +18,9 @@ ABOUT = About(
     unit="queues",
     undo="the counts before, and the steering of the queues that survive",
     blast=Blast.LINK,
-    facts=("nic", "ethtool"),
+    facts=("nic", "ethtool", "rss", "ntuple"),
     recreates=True,
-    quirks="below custom RSS or ntuple rules the kernel refuses",
+    quirks="a custom RSS table over more queues is made the default first; below a flow rule's queue it is refused",
 )
 _WORDS = ("auto", "max")
 VALUES: dict[str, Spec] = {

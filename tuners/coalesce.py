@@ -1,20 +1,21 @@
 """How long a NIC waits before it interrupts: fixed microseconds and frames, or the driver's own adaption."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tuners import projection
 from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
-from tuners.knob import Spec, Step, ethtool_change, skip
+from tuners.knob import Spec, Step, ethtool_change, impossible, skip
 from tuners.rounding import coalesce_stands
+from wire.cpulist import parse_cpulist
 from wire.facts import Ethtool
-from wire.policy import Setting, Value, Values
+from wire.policy import Change, Request, Setting, Value, Values
 
 NAME = "coalesce"
 ABOUT = About(
     stage=Stage.SHAPE,
     what="how long an interrupt waits",
-    interface="ethtool netlink COALESCE_SET",
+    interface="ethtool netlink COALESCE_SET; ioctl PERQUEUE",
     unit="µs, frames",
     undo="the values before",
     facts=("nic", "ethtool"),
@@ -33,14 +34,61 @@ KERNEL = {
     "tx_frames": "tx_max_frames",
     "tx_usecs_irq": "tx_usecs_irq",
     "tx_frames_irq": "tx_max_frames_irq",
+    "cqe_rx": "use_cqe_mode_rx",
+    "cqe_tx": "use_cqe_mode_tx",
+    "stats_block_usecs": "stats_block_usecs",
+    "rate_sample_interval": "rate_sample_interval",
+    "pkt_rate_low": "pkt_rate_low",
+    "rx_usecs_low": "rx_usecs_low",
+    "rx_frames_low": "rx_max_frames_low",
+    "tx_usecs_low": "tx_usecs_low",
+    "tx_frames_low": "tx_max_frames_low",
+    "pkt_rate_high": "pkt_rate_high",
+    "rx_usecs_high": "rx_usecs_high",
+    "rx_frames_high": "rx_max_frames_high",
+    "tx_usecs_high": "tx_usecs_high",
+    "tx_frames_high": "tx_max_frames_high",
+    "tx_aggr_bytes": "tx_aggr_max_bytes",
+    "tx_aggr_frames": "tx_aggr_max_frames",
+    "tx_aggr_usecs": "tx_aggr_time_usecs",
 }
 _ADAPTED = ("usecs", "frames")  # what adaption moves
+_EACH = tuple(KERNEL)[:10]  # what single queues have (struct ethtool_coalesce, as drivers take it)
+_MOST = 1 << 31
+_UNITS = {"usecs": "microseconds", "frames": "frames", "bytes": "bytes", "rate": "packets per second or seconds"}
+
+
+def _parse_queues(text: str) -> dict[int, dict[str, int]]:
+    """Values by queue of "0-3: rx_usecs=8 tx_usecs=8; 4: rx_usecs=50"; raises ValueError."""
+    found: dict[int, dict[str, int]] = {}
+    for part in text.split(";"):
+        queues, colon, words = part.partition(":")
+        values = dict(word.split("=", 1) for word in words.split())
+        numbers = {name: int(value) for name, value in values.items()}
+        if not colon or not numbers or not set(numbers) <= set(_EACH) or min(numbers.values()) < 0:
+            raise ValueError(part)
+        for queue in parse_cpulist(queues):
+            found.setdefault(queue, {}).update(numbers)
+    return found
+
+
+def _queues(text: str) -> str:
+    try:
+        fits = bool(_parse_queues(text))
+    except ValueError:
+        fits = False
+    return "" if fits else 'must be values by queue, such as "0-3: rx_usecs=8 tx_usecs=8; 4: rx_usecs=50"'
+
+
+def _spec(name: str) -> Spec:
+    if name.startswith(("adaptive", "cqe")):
+        return Spec(bool, "the driver adapts to the load" if "adaptive" in name else "timed from the last completion")
+    return Spec(int, next(unit for word, unit in _UNITS.items() if word in name), 0, _MOST)
+
 
 VALUES: dict[str, Spec] = {
-    name: Spec(bool, "the driver adapts to the load")
-    if name.startswith("adaptive")
-    else Spec(int, "microseconds" if "usecs" in name else "frames", 0, 65535)
-    for name in KERNEL
+    **{name: _spec(name) for name in KERNEL},
+    "per_queue": Spec(str, "values of single queues, such as 0-3: rx_usecs=8", check=_queues),
 }
 
 project = projection.ethtool
@@ -60,6 +108,8 @@ def _one(setting: Setting, fact: Ethtool) -> Iterable[Step]:
     before: Values = {}
     after: Values = {}
     for name, wanted in sorted(setting.values.items()):
+        if name == "per_queue":
+            continue
         current = fact.coalesce.get(KERNEL[name])
         if current is None:
             yield skip(setting, f"{fact.ifname} {name}", f"the driver has no {name}")
@@ -70,6 +120,42 @@ def _one(setting: Setting, fact: Ethtool) -> Iterable[Step]:
             before[KERNEL[name]], after[KERNEL[name]] = current, wanted
     if after:
         yield ethtool_change(setting, fact, before, after, "as the policy says")
+    if "per_queue" in setting.values:
+        yield from _single(setting, fact)
+
+
+def _single(setting: Setting, fact: Ethtool) -> Iterable[Step]:
+    """One request per queue that differs."""
+    asked = _parse_queues(str(setting.values["per_queue"]))
+    names = {name for values in asked.values() for name in values}
+    if not fact.coalesce_queues:
+        yield skip(setting, f"{fact.ifname} per_queue", "the driver has no coalescing by queue")
+    elif twice := sorted(names & set(setting.values)):
+        yield impossible(setting, f"{fact.ifname} per_queue", f"{twice[0]} is set for the whole NIC, too")
+    elif adapted := sorted(filter(None, (_adapted(name, setting.values, fact) for name in names))):
+        reason = f"{adapted[0]} is on, so the driver moves it: set {adapted[0]} to false to fix it"
+        yield skip(setting, f"{fact.ifname} per_queue", reason)
+    elif max(asked) >= len(fact.coalesce_queues):
+        reason = f"there is no queue {max(asked)} of {len(fact.coalesce_queues)}"
+        yield impossible(setting, f"{fact.ifname} per_queue", reason)
+    else:
+        yield from (
+            _queue(setting, fact, queue, asked[queue]) for queue in sorted(asked) if _differs(fact, queue, asked)
+        )
+
+
+def _differs(fact: Ethtool, queue: int, asked: Mapping[int, Mapping[str, int]]) -> bool:
+    now = fact.coalesce_queues[queue]
+    return not all(coalesce_stands(now.get(KERNEL[name], 0), wanted) for name, wanted in asked[queue].items())
+
+
+def _queue(setting: Setting, fact: Ethtool, queue: int, asked: Mapping[str, int]) -> Change:
+    now = fact.coalesce_queues[queue]
+    after: Values = {KERNEL[name]: wanted for name, wanted in sorted(asked.items())}
+    before: Values = {name: now.get(name, 0) for name in after}
+    op = Request("coalesce_queue", before, after, ifindex=fact.ifindex, ifname=fact.ifname, item=str(queue))
+    target = f"{fact.ifname} queue {queue}"
+    return Change(knob=NAME, target=target, op=op, nic=setting.nic, policy=setting.policy, reason="as the policy says")
 
 
 def _adapted(name: str, values: Values, fact: Ethtool) -> str:

@@ -24,12 +24,15 @@ from machine import (
 )
 from tuners import files, rounding
 from wire.cpulist import format_cpumask, parse_cpulist
-from wire.facts import Fact, Irq, Nic, Queue, Queues
+from wire.facts import Fact, Irq, Nic, Queue, Queues, Rss
+from wire.indirection import parse_table, spread
 from wire.policy import Change, FileWrite, IrqBan, Op, OutcomeStatus, Request, inverse
 
 TRIES = 6
 PAUSE_S = 0.2
 _IRQ = "/proc/irq/"
+# requests about what an interface makes anew when it comes up, and about chips whose settings go with them
+_FLEETING = ("napi", "napi_thread", "fan", "watchdog")
 
 Nics = Mapping[str, Nic]  # by key
 
@@ -224,7 +227,7 @@ def _took_it_along(op: Op, error: MachineError) -> bool:
         return True
     if isinstance(error, UnsupportedError):
         return isinstance(op, FileWrite) and op.path.startswith(_IRQ)
-    return isinstance(error, NotPresentError) and not isinstance(op, Request)
+    return isinstance(error, NotPresentError) and (not isinstance(op, Request) or op.message in _FLEETING)
 
 
 def _number(op: FileWrite) -> int:
@@ -234,7 +237,8 @@ def _number(op: FileWrite) -> int:
 def restore(writer: Writer, before: Sequence[Fact], reshaped: Sequence[str], irqs: Sequence[Irq]) -> list[Made]:
     """Give recreated queues their steering back: RPS, flow counts, XPS and interrupt affinity, by queue id."""
     nics = key_by(before)
-    made = [_undo(writer, change, nics.get(change.nic), {}) for change in _steering(before, set(reshaped))]
+    surviving = (*_steering(before, set(reshaped)), *_spreading(before, set(reshaped)))
+    made = [_undo(writer, change, nics.get(change.nic), {}) for change in surviving]
     now = {irq.key: irq for irq in irqs}
     for fact in before:
         if isinstance(fact, Irq) and fact.key in reshaped and fact.key in now:
@@ -252,6 +256,16 @@ def _steering(before: Sequence[Fact], reshaped: set[str]) -> Iterator[Change]:
             for name, text in files:
                 op = FileWrite(f"/sys/class/net/{{ifname}}/queues/{name}", text, "", fact.ifindex)
                 yield Change(knob="channels", target=f"{fact.ifname} {name}", op=op, nic=fact.key)
+
+
+def _spreading(before: Sequence[Fact], reshaped: set[str]) -> Iterator[Change]:
+    """An indirection table that somebody chose: drivers may fall back to their own when they make queues anew."""
+    for fact in before:
+        if isinstance(fact, Rss) and fact.key in reshaped and fact.table:
+            table = parse_table(fact.table)
+            if table != spread(range(fact.queues), len(table)):
+                op = Request("rss", {"table": fact.table}, {"table": ""}, ifindex=fact.ifindex, ifname=fact.ifname)
+                yield Change(knob="channels", target=f"{fact.ifname} table", op=op, nic=fact.key)
 
 
 def _mask(cpulist: str) -> str:

@@ -137,6 +137,31 @@ def _knobs(policy: Policy) -> Iterator[tuple[str, Knob]]:
         yield word, Knob(values={**preset.get(word, {}), **own.values}, mode=own.mode, allow=own.allow)
 
 
+def _rss(values: Values) -> str:
+    others = [name for name in ("queues", "skip", "reserve") if name in values]
+    return f"weights say it all: take {others[0]} away" if "weights" in values and others else ""
+
+
+def _ntuple(values: Values) -> str:
+    return "rules need locations: the places of the table that are the policy's" if "locations" not in values else ""
+
+
+def _napi(values: Values) -> str:
+    if values.get("defer_hard_irqs") and values.get("gro_flush_timeout_ns") == 0:
+        return "defer_hard_irqs has no effect with gro_flush_timeout_ns: 0"
+    if values.get("pin_threads") and values.get("threaded") is False:
+        return "pin_threads has no threads with threaded: false"
+    return ""
+
+
+def _rps(values: Values) -> str:
+    needs = values.get("accelerated") and not values.get("flow_entries")
+    return "accelerated needs flow_entries" if needs else ""
+
+
+_CONTRADICTIONS: dict[str, Callable[[Values], str]] = {"rss": _rss, "ntuple": _ntuple, "napi": _napi, "rps": _rps}
+
+
 def _contradiction(knob: str, values: Values) -> str:
     """Why these values cannot stand together; "" when they can."""
     if knob == "irq_affinity" and values.get("placement") == "list" and "cpus" not in values:
@@ -145,7 +170,7 @@ def _contradiction(knob: str, values: Values) -> str:
         fixed = [name for name in (f"{way}_usecs", f"{way}_frames") if name in values]
         if knob == "coalesce" and values.get(f"adaptive_{way}") and fixed:
             return f"{fixed[0]} has no effect while adaptive_{way} is true: set adaptive_{way}: false"
-    return ""
+    return _CONTRADICTIONS[knob](values) if knob in _CONTRADICTIONS else ""
 
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")

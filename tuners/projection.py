@@ -7,7 +7,7 @@ from msgspec import structs
 
 from tuners.hostfacts import HostFacts
 from wire.cpulist import format_cpulist, parse_cpulist, parse_cpumask
-from wire.facts import Fact, Irq, Queue, Queues, Softnet
+from wire.facts import Fact, Irq, Napi, Queue, Queues, Rss, Softnet
 from wire.policy import Change, FileWrite, IrqBan, Request
 
 _IRQ = re.compile(r"/proc/irq/(\d+)/smp_affinity_list")
@@ -22,10 +22,14 @@ def ethtool(facts: HostFacts, change: Change) -> HostFacts:
     if not isinstance(op, Request):
         return facts
     fact = facts.ethtool[change.nic]
+    if op.message == "coalesce_queue":
+        queues = [{**old, **op.after} if str(at) == op.item else old for at, old in enumerate(fact.coalesce_queues)]
+        return facts.replace([structs.replace(fact, coalesce_queues=queues)])
     message: dict[str, object] = {**getattr(fact, op.message), **op.after}
     gone: list[Fact] = []
     if op.message in _RECREATE_QUEUES:
-        gone = [table[change.nic] for table in (facts.irq, facts.queues) if change.nic in table]
+        fleeting = (*facts.of(Irq), *facts.of(Queues), *facts.of(Rss), *facts.of(Napi))
+        gone = [each for each in fleeting if each.key == change.nic]
     return facts.replace([structs.replace(fact, **{op.message: message})], gone)
 
 
@@ -37,7 +41,9 @@ def steering(facts: HostFacts, change: Change) -> HostFacts:
     if not isinstance(op, FileWrite):
         return facts
     if irq := _IRQ.fullmatch(op.path):
-        return facts.replace([_placed(fact, int(irq[1]), op.after) for fact in facts.irq.values()])
+        number = int(irq[1])
+        theirs = [fact for fact in facts.irq.values() if any(queue.irq == number for queue in fact.queues)]
+        return facts.replace([_placed(fact, number, op.after) for fact in theirs])
     if queue := _QUEUE.fullmatch(op.path):
         return facts.replace([_steered(facts.queues[change.nic], int(queue[1]), queue[2], op.after)])
     if op.path == SOCK_FLOW_ENTRIES:

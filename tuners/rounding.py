@@ -6,6 +6,8 @@ from tuners import quirks
 from wire import discipline
 from wire.policy import Value
 
+_PWM_STEP = 8
+
 
 def power_up(number: int) -> int:
     """The power of two at or above `number` (1 and more)."""
@@ -46,6 +48,8 @@ def stands(message: str, driver: str | None, now: Value, wanted: Value) -> bool:
         return message in TEXTS and TEXTS[message](now, wanted)
     if not isinstance(now, int) or not isinstance(wanted, int):
         return False
+    if message == "fan":  # a register of fewer steps than 255
+        return min(now, wanted) >= 0 and abs(now - wanted) <= _PWM_STEP
     return message in ("rings", "coalesce") and _stands(message, driver, now, wanted)
 
 

@@ -6,10 +6,10 @@ from tuners import projection, topology
 from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
 from tuners.irq_affinity import pinned
-from tuners.knob import Spec, Step, queue_mask, queue_write, skip, whole
+from tuners.knob import Spec, Step, impossible, queue_mask, queue_write, skip, whole
 from tuners.projection import SOCK_FLOW_ENTRIES
 from tuners.rounding import power_up
-from wire.facts import Nic, Queues
+from wire.facts import Nic, Ntuple, Queues
 from wire.policy import Change, FileWrite, Mode, Setting
 
 NAME = "rps"
@@ -19,13 +19,17 @@ ABOUT = About(
     interface="queues/rx-N/rps_cpus, rps_flow_cnt, net.core.rps_sock_flow_entries",
     unit="CPU mask, flows",
     undo="the mask and count before; the host's table is left as large as it is",
-    facts=("nic", "queues", "irq", "cpu", "numa", "softnet"),
-    quirks="the kernel takes isolated CPUs out of the mask in silence",
+    facts=("nic", "queues", "irq", "cpu", "numa", "softnet", "ethtool", "ntuple"),
+    quirks="the kernel takes isolated CPUs out of the mask in silence; on ice aRFS and flow rules share their filters",
 )
 VALUES: dict[str, Spec] = {
     "mode": Spec(str, "where queues are fewer than cores, never, or over every CPU", words=("auto", "off", "all")),
     "flow_entries": Spec(int, "flows of the host's RFS table, a power of two; 0 is off", 0, 1 << 22),
+    "accelerated": Spec(bool, "the NIC steers flows to their readers itself (aRFS), or the setting fails"),
 }
+# Drivers with ndo_rx_flow_steer and an rx_cpu_rmap (Linux 6.18); of those in _SHARED flow rules and aRFS share filters.
+_ACCELERATED = ("bnxt_en", "enic", "hns3", "ice", "idpf", "mlx4_en", "mlx5_core", "qede", "sfc", "sfc-siena")
+_SHARED = ("ice",)
 
 project = projection.steering
 
@@ -40,6 +44,31 @@ def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
         else:
             yield from _masks(setting, nic, fact, facts)
             yield from _flows(setting, fact, facts)
+            yield from _accelerated(setting, nic, facts)
+
+
+def _accelerated(setting: Setting, nic: Nic, facts: HostFacts) -> Iterable[Step]:
+    """The NIC steers by itself once ntuple is on and flows are counted: what of that is not so, in words."""
+    if setting.values.get("accelerated") and (reason := _not_accelerated(setting, nic, facts)):
+        yield impossible(setting, f"{nic.ifname} accelerated", reason)
+
+
+def _not_accelerated(setting: Setting, nic: Nic, facts: HostFacts) -> str:
+    ethtool, irq = facts.ethtool.get(nic.key), facts.irq.get(nic.key)
+    feature = "rx-ntuple-filter"
+    homes = {pinned(queue) for queue in (irq.queues if irq else []) if queue.rx} - {None}
+    rules = [rule for fact in facts.of(Ntuple) if fact.key == nic.key for rule in fact.rules]
+    if nic.driver not in _ACCELERATED:
+        return f"the driver {nic.driver or 'of this interface'} has no accelerated RFS"
+    if not whole(setting.values, "flow_entries"):
+        return "it needs flow_entries, which is not set, or 0"
+    if nic.driver in _SHARED and rules:
+        return f"{nic.driver} shares its filters with {len(rules)} flow rules: take them away, or leave it off"
+    if ethtool is None or not ethtool.features.get(feature):
+        return f"{feature} is off: offloads: {{ntuple: true}} turns it on"
+    if len(homes) < 2:
+        return "the interrupts are on one CPU or on no certain ones: irq_affinity comes first"
+    return ""
 
 
 def _table(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Change]:

@@ -68,6 +68,7 @@ def make_nic(
             channels={**CHANNELS, "combined": count},
             rings=dict(RINGS),
             coalesce=dict(COALESCE),
+            coalesce_queues=[{"rx_usecs": 50, "tx_usecs": 50, "rx_max_frames": 32}] * count,
             features=dict(FEATURES),
         ),
         Irq(key=key, ifname=ifname, source=source, queues=queues),
