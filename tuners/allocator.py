@@ -38,7 +38,10 @@ class _Load:
 
     def best(self, unit: Unit) -> int:
         """The cheapest candidate; of equals the first in the filling order."""
-        return min(unit.candidates, key=lambda cpu: self.cost(unit.nic, cpu))
+        nic, own, cpus, cores, core = unit.nic, self._own, self._cpus, self._cores, self._core
+        return min(
+            unit.candidates, key=lambda cpu: (own.get((nic, cpu), 0), cpus.get(cpu, 0), cores.get(core.get(cpu, ""), 0))
+        )
 
 
 def allocate(units: Sequence[Unit], base: Mapping[int, int], core: Mapping[int, str]) -> dict[tuple[str, int], int]:

@@ -1,7 +1,7 @@
 """The facts of one host, indexed for planning; nothing here is changed in place."""
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from wire.facts import (
     Bond,
@@ -27,16 +27,20 @@ from wire.facts import (
 )
 
 F = TypeVar("F", bound=Fact)
+Kinds = dict[type, dict[str, Fact]]
 
 
 class HostFacts:
     """Facts by kind and key (`ethtool`, `irq`, `queues` have the NIC's); None or empty where a collector is absent."""
 
     def __init__(self, facts: Iterable[Fact]) -> None:
-        self._facts = {(type(fact).__name__, fact.key): fact for fact in facts}
-        self._kinds: dict[type, list[Fact]] = {}
-        for fact in self.all():
-            self._kinds.setdefault(type(fact), []).append(fact)
+        kinds: Kinds = {}
+        for fact in facts:
+            kinds.setdefault(type(fact), {})[fact.key] = fact
+        self._index({kind: dict(sorted(found.items())) for kind, found in kinds.items()})
+
+    def _index(self, kinds: Kinds) -> None:
+        self._kinds = kinds
         self.nics = self._kind(Nic)
         self.ethtool = self._kind(Ethtool)
         self.irq = self._kind(Irq)
@@ -59,23 +63,28 @@ class HostFacts:
 
     def of(self, kind: type[F]) -> list[F]:
         """The facts of one kind, by key."""
-        return [fact for fact in self._kinds.get(kind, ()) if isinstance(fact, kind)]
+        return list(self._kind(kind).values())
 
     def _kind(self, kind: type[F]) -> dict[str, F]:
-        return {fact.key: fact for fact in self.of(kind)}
+        return cast("dict[str, F]", self._kinds.get(kind, {}))
 
     def _only(self, kind: type[F]) -> F | None:
         return next(iter(self._kind(kind).values()), None)
 
     def all(self) -> list[Fact]:
         """Every fact, by kind and key."""
-        return [self._facts[name] for name in sorted(self._facts)]
+        kinds = sorted(self._kinds, key=lambda kind: kind.__name__)
+        return [fact for kind in kinds for fact in self._kinds[kind].values()]
 
     def replace(self, facts: Iterable[Fact], drop: Iterable[Fact] = ()) -> "HostFacts":
         """A view with `facts` in the place of those of the same kind and key, and without those of `drop`."""
-        kept = dict(self._facts)
+        kinds = dict(self._kinds)  # what is not touched is shared: a plan makes a view per change
         for fact in drop:
-            kept.pop((type(fact).__name__, fact.key), None)
+            kinds[type(fact)] = {key: each for key, each in kinds.get(type(fact), {}).items() if key != fact.key}
         for fact in facts:
-            kept[(type(fact).__name__, fact.key)] = fact
-        return HostFacts(kept.values())
+            old = kinds.get(type(fact), {})
+            kept = {**old, fact.key: fact}
+            kinds[type(fact)] = kept if fact.key in old else dict(sorted(kept.items()))
+        made = HostFacts(())
+        made._index(kinds)
+        return made

@@ -52,10 +52,21 @@ def maps(nic: Nic, queues: int, facts: HostFacts) -> list[set[int]]:
     homes = _homes(nic, queues, facts)
     known = topology.threads(facts)
     found = [{home} for home in homes]
+    near: dict[tuple[str, object], list[int]] = {}
+    for queue, home in enumerate(homes):
+        for place in _places(known[home]) if home in known else ():
+            near.setdefault(place, []).append(queue)
     for cpu in sorted(set(known) - set(homes)):
-        queue = min(range(queues), key=lambda n: (_gap(known[cpu], known.get(homes[n])), len(found[n]), n))
-        found[queue].add(cpu)
+        nearest = next((near[place] for place in _places(known[cpu]) if place in near), range(queues))
+        found[min(nearest, key=lambda n: (len(found[n]), n))].add(cpu)
     return found
+
+
+def _places(cpu: CpuThread) -> list[tuple[str, object]]:
+    """Where a CPU is, the narrowest first: two that share one are that near to each other."""
+    found: list[tuple[str, object]] = [("core", topology.core_of(cpu))]
+    found += [("cache", cpu.llc)] if cpu.llc else []
+    return found + ([("node", cpu.node)] if cpu.node is not None else [])
 
 
 def _homes(nic: Nic, queues: int, facts: HostFacts) -> list[int]:
@@ -71,16 +82,3 @@ def _homes(nic: Nic, queues: int, facts: HostFacts) -> list[int]:
         homes.append(cpu if cpu is not None and cpu in online else free[0])
         free = free[1:] + free[:1] if homes[-1] == free[0] else free
     return homes
-
-
-def _gap(cpu: CpuThread, home: CpuThread | None) -> int:
-    """0 same core, 1 same cache, 2 same node, 3 elsewhere."""
-    if home is None:
-        return 3
-    same = (
-        topology.core_of(cpu) == topology.core_of(home),
-        bool(cpu.llc) and cpu.llc == home.llc,
-        cpu.node is not None and cpu.node == home.node,
-        True,
-    )
-    return same.index(True)
