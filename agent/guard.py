@@ -156,11 +156,11 @@ def parse_peers(text: str, port: int, sockets: Collection[str] = ()) -> list[str
         if len(fields) > 3 and fields[3] == _ESTABLISHED:
             local = int(fields[1].rpartition(":")[2], 16)
             if local == port or (len(fields) > _INODE and fields[_INODE] in sockets):
-                peers.append(_address(fields[2].rpartition(":")[0]))
+                peers.append(parse_address(fields[2].rpartition(":")[0]))
     return peers
 
 
-def _address(text: str) -> str:
+def parse_address(text: str) -> str:
     """The kernel prints each 32 bits of an address as a number of the machine's own byte order."""
     words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
     packed = struct.pack(f"={len(words)}I", *words)

@@ -3,11 +3,11 @@
 Within a stage, one NIC after the other: the next is touched when the one before is as good as it was.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import structs
 
-from agent import blast, guard, journal, legs, outcomes, probes
+from agent import blast, flows, guard, journal, legs, outcomes, probes
 from agent.guard import Path
 from agent.journal import Journal
 from agent.outcomes import Key
@@ -64,7 +64,9 @@ class Work:
         self._skips: list[Skip] = []
         self._made: list[Made] = []
         self._facts = self.read()
-        self._path = guard.survey(writer, self._facts.nics, peers)
+        near = tuple(peers)
+        self._path = guard.survey(writer, self._facts.nics, near)
+        self._flows = flows.read(writer, near)
         self.pending = self._plan(self._facts)
         self._stay = {change.nic for change in self.pending if change.nic}
         self._stay &= planner.project(self._facts, Plan(changes=self.pending)).nics.keys()
@@ -105,6 +107,7 @@ class Work:
 
     def _put_aside(self, changes: Sequence[Change], settings: Sequence[Setting]) -> bool:
         refused = guard.refused(changes, settings, self._path)
+        refused |= flows.refused(changes, self._flows, self._path.why)
         differs = {outcomes.key(change) for change in changes}
         found = False
         for setting in settings:

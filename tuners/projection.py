@@ -28,8 +28,8 @@ def ethtool(facts: HostFacts, change: Change) -> HostFacts:
     message: dict[str, object] = {**getattr(fact, op.message), **op.after}
     gone: list[Fact] = []
     if op.message in _RECREATE_QUEUES:
-        fleeting = (*facts.of(Irq), *facts.of(Queues), *facts.of(Rss), *facts.of(Napi))
-        gone = [each for each in fleeting if each.key == change.nic]
+        fleeting: tuple[Fact, ...] = (*facts.of(Irq), *facts.of(Queues), *facts.of(Rss), *facts.of(Napi))
+        gone += [each for each in fleeting if each.key == change.nic]
     return facts.replace([structs.replace(fact, **{op.message: message})], gone)
 
 

@@ -1,5 +1,7 @@
 """Made-up RSS tables, flow rules and NAPIs of a NIC, and values of the knobs that plan from them."""
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from wire.facts import Ethtool, Fact, Irq, Napi, NapiInstance, Nic, Ntuple, NtupleRule, Rss, RssContext, Softnet
@@ -47,7 +49,7 @@ def facts_of(draw: st.DrawFn, made: list[Fact]) -> list[Fact]:
     """RSS, flow rules and NAPIs of the NIC whose facts these are; each may be missing."""
     (nic,) = (fact for fact in made if isinstance(fact, Nic))
     (irq,) = (fact for fact in made if isinstance(fact, Irq))
-    names = {"key": nic.key, "ifname": nic.ifname, "ifindex": nic.ifindex}
+    names: dict[str, Any] = {"key": nic.key, "ifname": nic.ifname, "ifindex": nic.ifindex}
     found: list[Fact] = []
     if draw(st.booleans()):
         found.append(_rss(draw, nic, names))
@@ -61,12 +63,12 @@ def facts_of(draw: st.DrawFn, made: list[Fact]) -> list[Fact]:
     return found
 
 
-def _rss(draw: st.DrawFn, nic: Nic, names: dict[str, object]) -> Rss:
-    table = draw(st.sampled_from([0, 1, 128])) * [draw(st.integers(0, nic.rx_queues - 1))]
+def _rss(draw: st.DrawFn, nic: Nic, names: dict[str, Any]) -> Rss:
+    table: list[int] = draw(st.sampled_from([0, 1, 128])) * [draw(st.integers(0, nic.rx_queues - 1))]
     if table and draw(st.booleans()):
         table = [at % nic.rx_queues for at in range(128)]
     return Rss(
-        **names,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        **names,
         queues=nic.rx_queues,
         table=format_table(table),
         hash_key=draw(st.sampled_from(["", "00" * 40, "ab" * 40, "12" * 52])),
@@ -76,7 +78,7 @@ def _rss(draw: st.DrawFn, nic: Nic, names: dict[str, object]) -> Rss:
     )
 
 
-def _napi(draw: st.DrawFn, irq: Irq, names: dict[str, object]) -> Napi:
+def _napi(draw: st.DrawFn, irq: Irq, names: dict[str, Any]) -> Napi:
     flush = draw(_numbers)
     own = st.none() | st.just(flush) | _numbers
     instances = [
@@ -90,7 +92,7 @@ def _napi(draw: st.DrawFn, irq: Irq, names: dict[str, object]) -> Napi:
         for at, queue in enumerate(irq.queues)
     ]
     return Napi(
-        **names,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        **names,
         threaded=draw(st.sampled_from([None, False, True])),
         defer_hard_irqs=draw(st.sampled_from([None, 0, 2])),
         gro_flush_timeout_ns=flush,
