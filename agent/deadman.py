@@ -7,21 +7,23 @@ starts it again if it is killed); else a process in a session of its own. Playin
 
 import argparse
 import contextlib
+import math
 import os
 import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from agent import journal, outcomes
-from agent.journal import CorruptError, Journal, JournalError, State, Story
-from wire.facts import Irq
+from agent import blast, journal, outcomes
+from agent.journal import BusyError, CorruptError, Journal, JournalError, State, Story
+from wire.facts import Irq, Nic
 from wire.policy import Outcome, OutcomeStatus
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 READY_S = 20.0
 POLL_S = 1.0
+PATIENCE_S = 60.0  # of who recovers, with a write that hangs in the kernel; a dead-man waits for ever
+SETTLE_S = 10.0
 SYSTEMD = Path("/run/systemd/system")
 _ROOT = str(Path(__file__).resolve().parents[1])
 
@@ -168,9 +172,10 @@ def _dead(handle: int, seconds: float) -> bool:
     return bool(poll.poll(int(seconds * 1000) + 1))
 
 
-def finish(path: Path) -> Played | None:
+def finish(path: Path, patience_s: float = math.inf) -> Played | None:
     """End an unfinished transaction: kill what is left of its process, then play its journal back.
 
+    A write that hangs in the kernel is waited for, for so long; then BusyError is raised.
     None when there is nothing to do: it is closed, or it is younger than its deadline and its process lives.
     """
     story = journal.read(path)
@@ -181,36 +186,46 @@ def finish(path: Path) -> Played | None:
         try:
             if story.deadline_ns > journal.now_ns() and not _dead(handle, 0):
                 return None
-            _kill(handle)
+            _kill(handle, path, patience_s)
         finally:
             os.close(handle)
-    return play_back(path)
+    return play_back(path, patience_s)
 
 
-def _kill(handle: int) -> None:
+def _kill(handle: int, path: Path, patience_s: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(handle, signal.SIGKILL)
-    while not _dead(handle, POLL_S):
-        pass  # in an uninterruptible write: the kernel has to let go of it first
+    until = time.monotonic() + patience_s
+    while not _dead(handle, POLL_S):  # in an uninterruptible read: the kernel has to let go of it first
+        if time.monotonic() >= until:
+            raise BusyError(f"{path.name}: its process hangs in the kernel")
 
 
-def play_back(path: Path) -> Played:
+def play_back(path: Path, patience_s: float = math.inf) -> Played:
     """Bring the machine back to before the transaction, however far that or an earlier playback came.
 
-    Waits for the journal's lock. A journal that was closed meanwhile, or that belongs to another boot or another
-    network namespace, changes nothing. Raises JournalError.
+    Waits so long for the journal's lock. A journal that was closed meanwhile, or that belongs to another boot or
+    another network namespace, changes nothing. Raises JournalError.
     """
-    with journal.resume(path) as log:
+    with journal.resume(path, patience_s) as log:
         if log.blank or log.story.state not in journal.UNFINISHED:
             return _told(log)
         opened = log.story.opened
         if opened.boot_id != journal.boot_id():
-            log.mark(State.VOID, "the machine has booted since, its settings went with that")
+            log.mark(
+                State.VOID, "; ".join(["the machine has booted since, its settings went with that", *_outlive(log)])
+            )
         elif opened.netns != journal.netns():
             return _told(log, f"it belongs to another network namespace, {opened.netns}")
         else:
             _play(log)
         return _told(log)
+
+
+def _outlive(log: Journal) -> list[str]:
+    """What a boot does not undo, and nobody here can on what may be other devices by now."""
+    changes = [change for stage in log.story.stages for change in stage.changes if blast.NEEDS[change.blast].boots]
+    return [f"{change.knob} of {change.target} may have stayed" for change in changes]
 
 
 def _play(log: Journal) -> None:
@@ -247,8 +262,11 @@ def revert(log: Journal, writer: "Writer", reason: str) -> None:
     stages = log.story.stages
     for number, stage in reversed(list(enumerate(stages))):
         if number not in log.story.undone:
-            made += engine.undo(writer, stage.changes, engine.key_by(stage.before), irqs())
+            undone = engine.undo(writer, stage.changes, engine.key_by(stage.before), irqs())
             log.append(journal.Undone(number))
+            made += undone
+            if any(one.status is OutcomeStatus.REVERTED for one in undone):
+                _settle(writer, stage, stages[:number])
     for stage in reversed(stages):
         if stage.reshaped:
             made += engine.restore(writer, stage.before, stage.reshaped, irqs())
@@ -257,7 +275,17 @@ def revert(log: Journal, writer: "Writer", reason: str) -> None:
     log.mark(State.FAILED if failed else State.REVERTED, "; ".join([reason, *failed]), results)
 
 
-def recover(state: Path) -> list[Played]:
+def _settle(writer: "Writer", stage: journal.Staged, left: Sequence[journal.Staged]) -> None:
+    """Between two NICs whose link an undoing may drop: wait, not for ever, until the first has its carrier again."""
+    from agent import legs  # noqa: PLC0415
+
+    if not left or not all(any(blast.NEEDS[one.blast].alone for one in part.changes) for part in (stage, left[-1])):
+        return
+    nics = [fact for fact in stage.before if isinstance(fact, Nic) and fact.carrier]
+    legs.settled(writer, {nic.ifindex: legs.Health(carrier=True) for nic in nics}, SETTLE_S)
+
+
+def recover(state: Path, patience_s: float = PATIENCE_S) -> list[Played]:
     """At the agent's start: end what an earlier transaction left unfinished, and say what came of it.
 
     A corrupt journal is renamed and reported as failed: what it would have undone is not known.
@@ -265,7 +293,7 @@ def recover(state: Path) -> list[Played]:
     played: list[Played] = []
     for path in journal.paths(state):
         try:
-            told = finish(path)
+            told = finish(path, patience_s)
         except CorruptError as error:
             aside = journal.set_aside(path)
             told = Played(

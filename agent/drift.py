@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from msgspec import structs
 
+from agent import blast
 from agent.outcomes import Key, given_up, key, merged, of_setting, of_skip
 from tuners import planner
 from tuners.hostfacts import HostFacts
@@ -73,6 +74,8 @@ def _told(outcome: Outcome) -> tuple[str, str, str, str]:
 def _outcome(
     setting: Setting, changes: list[Change], skips: list[Skip], before: Outcome | None, *, observe: bool
 ) -> Outcome:
+    if before is not None and _waits(changes, before):
+        return before
     if changes or any(skip.status is OutcomeStatus.DRIFTED for skip in skips):
         return _differs(setting, changes, before, observe=observe)
     if skips:
@@ -80,6 +83,12 @@ def _outcome(
     if before is not None and before.status is OutcomeStatus.APPLIED:
         return before
     return of_setting(setting, OutcomeStatus.UNCHANGED)
+
+
+def _waits(changes: Sequence[Change], before: Outcome) -> bool:
+    """It was made, and shows with the next boot."""
+    boots = [blast.NEEDS[change.blast].boots for change in changes]
+    return before.status is OutcomeStatus.APPLIED and bool(boots) and all(boots)
 
 
 def _settled(before: Outcome) -> bool:

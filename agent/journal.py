@@ -9,6 +9,7 @@ Whoever appends holds the file's flock. Times are CLOCK_BOOTTIME: jumps of the w
 
 import enum
 import fcntl
+import math
 import os
 import secrets
 import time
@@ -194,10 +195,10 @@ def _checked(number: int, line: bytes) -> Record:
 class Journal:
     """One journal open for appending, with its flock held until `close`."""
 
-    def __init__(self, path: Path, handle: int) -> None:
+    def __init__(self, path: Path, handle: int, patience_s: float = math.inf) -> None:
         self.path = path
         self._handle = handle
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        _take(handle, path, patience_s)
         try:
             story, self._size = parse(_read(handle, path))
         except CorruptError:
@@ -254,6 +255,20 @@ class Journal:
             os.ftruncate(self._handle, self._size + len(line))
         os.fsync(self._handle)
         self._size += len(line)
+
+
+def _take(handle: int, path: Path, patience_s: float) -> None:
+    """The file's lock; raises BusyError when it did not come free, and closes the file."""
+    until = time.monotonic() + patience_s
+    flags = fcntl.LOCK_EX if math.isinf(patience_s) else fcntl.LOCK_EX | fcntl.LOCK_NB
+    while True:
+        try:
+            return fcntl.flock(handle, flags)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                os.close(handle)
+                raise BusyError(f"{path.name}: in use, by a dead-man or by a write that hangs in the kernel") from None
+            time.sleep(_LOOK_AGAIN_S[2])
 
 
 def _read(handle: int, path: Path) -> bytes:
@@ -337,13 +352,13 @@ def paths(state: Path) -> list[Path]:
     return _files(state, "*" + SUFFIX)
 
 
-def resume(path: Path) -> Journal:
-    """The journal for appending, when nobody else holds it any more; raises CorruptError, JournalError."""
+def resume(path: Path, patience_s: float = math.inf) -> Journal:
+    """The journal for appending; raises CorruptError, JournalError, BusyError when others hold it for `patience_s`."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise JournalError(f"{path}: {error.strerror}") from None
-    return Journal(path, handle)
+    return Journal(path, handle, patience_s)
 
 
 def read(path: Path) -> Story | None:

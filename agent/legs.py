@@ -1,6 +1,7 @@
 """How interfaces carry traffic, and which legs of a bond or team are healthy, from rtnetlink."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from machine import Machine, MachineError, linkinfo, nla, rtnl
@@ -8,6 +9,7 @@ from machine.linkinfo import LinkInfo
 from machine.rtnl import Link
 
 MASTERS = ("bond", "team")
+LOOK_S = 0.1
 _LACP = 4  # IFLA_BOND_MODE: 802.3ad
 _CARRIES = 0x30  # LACP_STATE_COLLECTING, LACP_STATE_DISTRIBUTING
 _UP, _ACTIVE = 0, 0  # BOND_LINK_UP, BOND_STATE_ACTIVE
@@ -69,6 +71,16 @@ def worse(before: Mapping[int, Health], now: Mapping[int, Health]) -> list[str]:
 
 
 _WORDS = {"carrier": "carrier", "link": "link as a leg of its bond", "lacp": "place in its bond's active aggregator"}
+
+
+def settled(machine: Machine, before: Mapping[int, Health], seconds: float, stop: Callable[[], str] = str) -> list[str]:
+    """Wait until the interfaces are as good as before, or until `stop()`; what is missing in the end."""
+    until = time.monotonic() + seconds
+    while before and (missing := worse(before, read_health(machine, set(before)))):
+        if time.monotonic() >= until or stop():
+            return missing
+        time.sleep(LOOK_S)
+    return []
 
 
 def read_health(machine: Machine, ifindexes: set[int]) -> dict[int, Health]:

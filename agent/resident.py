@@ -26,7 +26,8 @@ from agent.spool import Row, Spool, SpoolError, event_row
 from agent.status import Running
 from agent.tuning import Tuning
 from collectors import registry
-from machine import Machine
+from machine import Machine, kept
+from tuners import planner
 from tuners.hostfacts import HostFacts
 from tuners.registry import ALL as TUNERS
 from wire.codec import encode
@@ -34,8 +35,9 @@ from wire.policy import Desired, Reported
 from wire.report import Ack, Birth, Command, Event, Priority, Report, Result, Severity, State
 from wire.topics import Channel
 
-PLANNED_FROM = ("cpu", "numa", "nic", "ethtool", "irq", "queues", "softnet")  # collectors a plan is made from
+PLANNED_FROM = ("cpu", "numa", "nic", "ethtool", "irq", "queues", "softnet")  # collectors of whatever plan
 RETRY_S = 5.0
+BEAT_S = 10.0  # the heartbeat without which fans go to full speed and no watchdog is fed
 
 log = logging.getLogger("rackhand")
 
@@ -100,12 +102,13 @@ class Resident:
             pipeline=pipeline.configured(config.events),
             facts=lambda: self.changes.facts,
             keep=lambda events: self.store([event_row(*events)]),
-            ask=self.schedule.ask,
+            ask=self._look_again,
         )
         self._read_ms: dict[str, int] = {}
         self._storing = True
         self._lost_facts = 0
         self._fed_s = 0.0
+        self._beat_s = 0.0
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -141,12 +144,15 @@ class Resident:
             self.watching.compare(ran)
             self.store(self.changes.rows(ran))
             self._read_ms.update((name, at_ms) for name, at_ms, _ in ran)
-            if any(name in PLANNED_FROM for name, _, _ in ran):
+            if any(name in self._planned_from() for name, _, _ in ran):
                 self._compare()
         self.tuning.step()
         for name, result in self.commands.step(self.tuning.undone):
             self._answer(name, result)
         self._send()
+        if time.monotonic() - self._beat_s > BEAT_S / 2:
+            self._beat_s = time.monotonic()
+            kept.beat()
         if time.monotonic() - self._fed_s > notify.watchdog_s():
             self._fed_s = time.monotonic()
             notify.notify("WATCHDOG=1")
@@ -154,6 +160,7 @@ class Resident:
     def close(self) -> None:
         """Stop without undoing anything that was committed."""
         notify.notify("STOPPING=1")
+        kept.beat(kept.STOPPED)
         self.tell(_event("agent.stopped", "the agent was told to stop"))
         self.tuning.close()
         self.watching.close()
@@ -177,7 +184,7 @@ class Resident:
         flow_s = self.flow.wait_s() if self.link.connected else 60.0
         busy_s = 0.2 if self.commands.busy() else 60.0
         own_s = min(self.link.wait_s(), self.schedule.wait_s(), self.watching.wait_s())
-        return min(own_s, flow_s, notify.watchdog_s(), busy_s)
+        return min(own_s, flow_s, notify.watchdog_s(), busy_s, BEAT_S)
 
     def _wait(self, seconds: float) -> None:
         handles = [self._woken, self.tuning.fileno(), *self.watching.filenos()]
@@ -314,13 +321,24 @@ class Resident:
     def _compare(self) -> None:
         """Look for what differs from the desired document, on facts younger than the last change of ours."""
         self.tuning.retry()
-        read_ms = min(self._read_ms.get(name, 0) for name in PLANNED_FROM)
+        read_ms = min(self._read_ms.get(name, 0) for name in self._planned_from())
         if self.tuning.documents.desired is not None and read_ms > self.tuning.ended_ms:
             facts = HostFacts(fact for facts in self.changes.facts.values() for fact in facts)
             self.tuning.look(facts, connected=self.link.connected)
 
+    def _planned_from(self) -> set[str]:
+        """The collectors whose facts a plan of the present document is made from."""
+        desired = self.tuning.documents.desired
+        knobs = {setting.knob for setting in desired.settings} if desired is not None else set[str]()
+        return {*PLANNED_FROM, *planner.collectors(knobs)}
+
+    def _look_again(self, *collectors: str) -> None:
+        """Something was announced: read what it made old, and with a NIC all that is planned from."""
+        nics = "nic" in collectors and self.tuning.documents.desired is not None
+        self.schedule.ask(*collectors, *(self._planned_from() if nics else ()))
+
     def _reread(self) -> None:
-        self.schedule.ask(*PLANNED_FROM)
+        self.schedule.ask(*self._planned_from())
 
     def _recover(self) -> None:
         """End what an earlier agent left in the middle."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from agent.events.hotplug import Hotplug
 from agent.events.knobs import Knobs, ours
 from agent.events.network import Network
+from agent.events.stale import NIC, stale
 from agent.watch import Watch
 from machine import Machine, MachineError
 from machine.monitor import RESYNC, Monitor, Notice
@@ -38,24 +39,22 @@ class Sources:
         self._network: Network | None = None
         self._open_s = 0.0
 
-    def read(self) -> tuple[list[Event], bool]:
-        """What happened, and whether NICs are to be read again; never waits."""
+    def read(self) -> tuple[list[Event], set[str]]:
+        """What happened, and which collectors are to run again for it; never waits."""
         now = time.monotonic()
         if self._monitor is None:
             if now >= self._open_s and self._groups:
                 self._open_s = now + AGAIN_S
-                return [*self._open(), *self._hotplug.due(now)], False
-            return self._hotplug.due(now), False
+                return [*self._open(), *self._hotplug.due(now)], set()
+            return self._hotplug.due(now), set()
         try:
             notices = self._monitor.read()
             events = self._noticed(notices, now) if notices else []
         except MachineError as error:
             log.warning("monitor: %s", error)
             self._close()  # what was known stays: compared when it is open again
-            return [_lost("every", 0, f": {error}")], True
-        return [*events, *self._hotplug.due(now)], bool(events) or any(
-            n.what not in ("link", "device") for n in notices
-        )
+            return [_lost("every", 0, f": {error}")], set(NIC)
+        return [*events, *self._hotplug.due(now)], stale(notices, happened=bool(events))
 
     def forget(self) -> None:
         """Facts were read anew."""

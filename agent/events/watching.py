@@ -13,8 +13,6 @@ from machine import Machine
 from wire.report import Event
 
 LOG = "log"  # the kernel's; everything else to watch is a group of netlink
-REREAD = ("nic", "ethtool", "irq", "queues")  # collectors whose facts a change of links or settings makes old
-
 Keep = Callable[[list[Event]], None]
 
 
@@ -46,7 +44,7 @@ class Watching:
         events += self._checks.read() if self._checks else []
         self._through([*self._pipeline.offer(events, now), *self._pipeline.due(now)])
         if reread:
-            self._ask(*REREAD)
+            self._ask(*sorted(reread))
 
     def compare(self, cycle: Sequence[Ran]) -> None:
         """Take the events of a cycle's runs, and those that come of comparing it with the one before."""

@@ -337,7 +337,7 @@ def _status(entry: StatusEntry, setting: Setting, outcome: Outcome | None) -> St
         status=entry.status,
         generation=entry.generation,
         knob=setting.knob,
-        target=(outcome.target if outcome else "") or setting.nic,
+        target=(outcome.target if outcome else "") or setting.nic or "host",
         outcome=outcome.status.value if outcome else "pending",
         reason=(_why(outcome) if outcome else "") or reason,
         policy=setting.policy,

@@ -16,6 +16,7 @@ from agent import doctor
 from agent.config import Config, Events, Rule
 from agent.events import pipeline
 from agent.events.sources import Sources, open_monitor
+from agent.events.stale import NIC as NIC_FACTS
 from agent.events.watching import Watching
 from machine import DeniedError, NotPresentError
 from machine.live import Live
@@ -269,7 +270,7 @@ def test_what_happened_while_nothing_could_be_watched_is_found_out(
         with monkeypatch.context() as broken:
             broken.setattr(Monitor, "read", breaks)
             (lost,), reread = sources.read()
-        assert (lost.kind, lost.data["source"], reread) == ("events.lost", "every", True)
+        assert (lost.kind, lost.data["source"], reread) == ("events.lost", "every", set(NIC_FACTS))
         assert sources.fileno() is None
         space.ip(f"link set {NIC} down")
         space.ip("addr add 192.0.2.7/24 dev vb")

@@ -33,7 +33,8 @@ for leg in legs.read(Live()).legs.values():
 def apply(bench: Bench, ports: list[str], count: int) -> dict[str, str]:
     """Outcome by what follows it, of a policy for these NICs applied in the guest."""
     bench.guest.run("cat > /root/legs.yaml", stdin=POLICY.format(ports=",".join(ports), count=count).encode())
-    said = bench.guest.run(f"{AGENT} --version; {AGENT} apply /root/legs.yaml --yes --state /root/state 2>&1 || true")
+    said = bench.guest.run(f"{AGENT} apply /root/legs.yaml --yes --state /root/state 2>&1 || true")
+    print(said)
     return {line.split()[1] + " " + line.split()[0]: line for line in said.splitlines() if len(line.split()) > 2}
 
 
