@@ -6,7 +6,8 @@ from collectors import sysfs
 from collectors.about import About, Cost
 from collectors.blockdevices import unique
 from collectors.chips import ALARMS, CLASS, Chip, owned, parse_value, read_channel, read_chips, scaled
-from machine import Machine, MachineError, NotPresentError, smbios
+from machine import Machine, MachineError, NotPresentError, kept, smbios
+from machine.kept import Curve, Kept
 from machine.smbios import Structure
 from wire.facts import Fan
 from wire.report import Sample
@@ -34,7 +35,8 @@ ABOUT = About(
 
 def collect(machine: Machine) -> Iterator[Fan | Sample]:
     """One `Fan` per channel and cooling device; raises NotPresentError where nothing is known of fans."""
-    found = [pair for chip in read_chips(machine) for pair in read_fans(machine, chip)]
+    curves = kept.read_kept(machine)
+    found = [pair for chip in read_chips(machine) for pair in read_fans(machine, chip, curves)]
     listed = read_listed(machine)
     if not found and not listed:
         raise NotPresentError(f"no fan in {CLASS} and {smbios.TABLE}")
@@ -44,7 +46,7 @@ def collect(machine: Machine) -> Iterator[Fan | Sample]:
     yield from listed
 
 
-def read_fans(machine: Machine, chip: Chip) -> Iterator[tuple[Fan, dict[str, float]]]:
+def read_fans(machine: Machine, chip: Chip, curves: Kept) -> Iterator[tuple[Fan, dict[str, float]]]:
     """The fans of one chip with their numbers by metric, and PWM outputs whose fans nobody counts."""
     counted = owned(chip, NAME)
     outputs = [channel for channel in chip.channels if channel.startswith("pwm") and not chip.role]
@@ -52,10 +54,23 @@ def read_fans(machine: Machine, chip: Chip) -> Iterator[tuple[Fan, dict[str, flo
         attributes = read_channel(machine, chip, channel, ("target",))
         output = f"pwm{channel.removeprefix('fan')}"
         control = read_output(machine, chip, output) if output in outputs else {}
-        yield parse_fan(chip, channel, attributes, control)
+        fan, numbers = parse_fan(chip, channel, attributes, control)
+        yield _under(machine, chip, output, fan, curves) if output in outputs else fan, numbers
     for output in outputs:
         if f"fan{output.removeprefix('pwm')}" not in counted and {"", "enable"} & set(chip.channels[output]):
-            yield parse_fan(chip, output, {}, read_output(machine, chip, output))
+            fan, numbers = parse_fan(chip, output, {}, read_output(machine, chip, output))
+            yield _under(machine, chip, output, fan, curves), numbers
+
+
+def _under(machine: Machine, chip: Chip, output: str, fan: Fan, curves: Kept) -> Fan:
+    """The fan with what sets its output: a curve, a person, or the chip."""
+    control = read_output(machine, chip, output)
+    path = sysfs.resolve(machine, chip.channels[output].get("", ""))
+    curve = curves.fans.get(path, Curve("", ""))
+    enable, value = control.get("enable", ""), sysfs.parse_number(control.get("", ""))
+    fan.output, fan.enable, fan.curve, fan.sensors = path, enable, curve.points, curve.sensors
+    fan.duty = value if enable in kept.BY_HAND and not curve.points else None
+    return fan
 
 
 def read_output(machine: Machine, chip: Chip, output: str) -> dict[str, str]:

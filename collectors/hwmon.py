@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from collectors import sysfs
 from collectors.about import About, Cost
 from collectors.chips import (
     ALARMS,
@@ -51,14 +52,15 @@ def collect(machine: Machine) -> Iterator[Hwmon | Sample]:
         raise NotPresentError(f"no sensor in {CLASS}")
     for chip, channel in found:
         attributes = read_channel(machine, chip, channel)
-        fact = parse_channel(chip, channel, attributes)
+        source = chip.channels[channel].get("input", "") if kind_of(channel) == "temp" else ""
+        fact = parse_channel(chip, channel, attributes, sysfs.resolve(machine, source) if source else "")
         yield fact
         value = parse_value(channel, attributes)
         if value is not None:
             yield Sample(METRICS[kind_of(channel)], fact.key, value)
 
 
-def parse_channel(chip: Chip, channel: str, attributes: Mapping[str, str]) -> Hwmon:
+def parse_channel(chip: Chip, channel: str, attributes: Mapping[str, str], file: str = "") -> Hwmon:
     """The fact; limits that are sentinels or contradict each other are None, and without limits there is no alarm."""
     limits = parse_limits(channel, attributes)
     alarms = {name for name in ALARMS if attributes.get(name) == "1"}
@@ -71,5 +73,6 @@ def parse_channel(chip: Chip, channel: str, attributes: Mapping[str, str]) -> Hw
         unit=KINDS[kind_of(channel)].unit,
         alarm=rings,
         hot=rings and kind_of(channel) == "temp" and bool(alarms & _HOT),
+        file=file,
         **limits,
     )

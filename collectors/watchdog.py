@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from collectors import sysfs
 from collectors.about import About
 from collectors.chips import parse_device
-from machine import Machine, NotPresentError
+from machine import Machine, NotPresentError, kept
 from wire.facts import Watchdog
 from wire.text import clean
 
@@ -30,12 +30,14 @@ ABOUT = About(
 
 def collect(machine: Machine) -> Iterator[Watchdog]:
     """One `Watchdog` per timer; raises NotPresentError when there is none."""
+    fed = {name for name, feed in kept.read_kept(machine).watchdogs.items() if feed.feed}
     found = [read_watchdog(machine, name) for name in sysfs.names(machine, _CLASS) if _NAME.fullmatch(name)]
     found = [fact for fact in found if fact.identity or fact.running is not None]
     if not found:
         raise NotPresentError(f"no timer in {_CLASS}")
     keys = [fact.key for fact in found]
     for at, fact in enumerate(found):
+        fact.fed = fact.name in fed
         if keys.count(fact.key) > 1:
             fact.key = f"{fact.key}#{keys[:at].count(fact.key) + 1}"
         yield fact

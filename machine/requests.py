@@ -19,6 +19,7 @@ from machine import (
     ethtool,
     flash,
     hugepages,
+    hwtstamp,
     kept,
     link,
     mtu,
@@ -127,4 +128,5 @@ KINDS: dict[str, Kind] = {
     "fec": Kind(link.read_fec, link.set_fec),
     "eee": Kind(link.read_eee, link.set_eee),
     "mtu": Kind(mtu.read_mtu, mtu.set_mtu),
+    "hwtstamp": Kind(hwtstamp.read_values, hwtstamp.set_values),
 }

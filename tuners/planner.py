@@ -11,7 +11,7 @@ from tuners.registry import ALL, BY_NAME
 from wire.policy import Change, Mode, OutcomeStatus, Plan, Setting, Skip
 
 LATER = "planned after the queues changed"
-ALWAYS = ("dmi", "owners", "softnet", "sysctl")  # collectors that every plan needs: the kernel for quirks, who else is at work
+ALWAYS = ("dmi", "owners", "softnet", "sysctl")  # collectors of every plan: the kernel for quirks, who else is at work
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts, stage: Stage | None = None) -> Plan:

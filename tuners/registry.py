@@ -10,8 +10,10 @@ from tuners import (
     coalesce,
     core_pinning,
     cpu_power,
+    fan,
     firmware,
     irq_affinity,
+    led,
     link,
     napi,
     ntuple,
@@ -24,7 +26,9 @@ from tuners import (
     rss,
     sriov,
     sysctl_net,
+    timestamping,
     vf,
+    watchdog,
     xdp,
     xps,
 )
@@ -82,11 +86,15 @@ ALL: tuple[Tuner, ...] = (
     busy_poll,
     qdisc,
     sysctl_net,
+    timestamping,
     core_pinning,
     cpu_power,
     numa_memory,
     cache,
+    fan,
+    led,
     xdp,
+    watchdog,
 )
 
 BY_NAME: dict[str, Tuner] = {tuner.NAME: tuner for tuner in ALL}

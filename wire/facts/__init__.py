@@ -57,6 +57,7 @@ from wire.facts.platform import Cmdline as Cmdline
 from wire.facts.platform import Edac as Edac
 from wire.facts.platform import EdacModule as EdacModule
 from wire.facts.platform import Firmware as Firmware
+from wire.facts.platform import Led as Led
 from wire.facts.platform import Mce as Mce
 from wire.facts.platform import Pcie as Pcie
 from wire.facts.platform import PtpClock as PtpClock
@@ -162,6 +163,7 @@ Fact = (
     | Fan
     | Psu
     | Owner
+    | Led
     | Slices
     | Processes
     | Resctrl

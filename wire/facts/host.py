@@ -131,3 +131,4 @@ class Hwmon(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hwmon", tag_f
     crit: float | None = None
     alarm: bool = False  # *_alarm
     hot: bool = False  # a temperature's alarm for too much: max, crit, emergency
+    file: str = ""  # of a temperature: its *_input, with its device's path

@@ -93,6 +93,7 @@ class Watchdog(msgspec.Struct, kw_only=True, omit_defaults=True, tag="watchdog",
     pretimeout_s: int | None = None  # 0: none
     governor: str = ""  # pretimeout_governor: "panic", "noop"
     nowayout: bool | None = None
+    fed: bool = False  # by the agent, as a policy says
     boot_causes: list[str] = []  # bootstatus: why the last boot came, "watchdog", "overheat", "power", ...
 
 
@@ -161,3 +162,14 @@ class Firmware(msgspec.Struct, kw_only=True, omit_defaults=True, tag="firmware",
     lowest: str = ""  # ESRT: the lowest version it can go back to
     last_attempt: str = ""  # ESRT: how the last update went, "" for no attempt
     boot: str = ""  # of the BIOS row: "uefi 64-bit" or "legacy"
+
+
+class Led(msgspec.Struct, kw_only=True, omit_defaults=True, tag="led", tag_field="kind"):
+    """One light (/sys/class/leds)."""
+
+    key: str  # its name there: "enp3s0-0::lan", "pca963x:red:locate"
+    device: str = ""  # what it is part of: its PCI address, else its own name
+    brightness: int | None = None  # where nothing drives it
+    max_brightness: int | None = None
+    trigger: str = ""  # what drives it: "none", "netdev", "timer", ...
+    triggers: list[str] = []  # what could

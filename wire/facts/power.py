@@ -141,6 +141,11 @@ class Fan(msgspec.Struct, kw_only=True, omit_defaults=True, tag="fan", tag_field
     target_rpm: float | None = None
     nominal_rpm: float | None = None  # SMBIOS 7.28
     pwm: str = ""  # pwm1_enable: "full", "manual", "automatic"
+    output: str = ""  # the file of its PWM output, with its device's path
+    enable: str = ""  # pwm1_enable as it is, "" without one
+    duty: int | None = None  # pwm1 where it was set by hand, 0 to 255
+    curve: str = ""  # the agent's own that it follows: "40:30 60:60 80:100", °C and %
+    sensors: str = ""  # files of the temperatures that the curve is over
     alarm: bool = False
     fault: bool = False
     status: str = ""  # SMBIOS: "ok", "non-critical", "critical", "non-recoverable"
