@@ -15,12 +15,12 @@ EVERY_S = 900.0
 DEADLINE_S = 30.0
 
 MOST = 512
-LEAST_AGE_S = 60
+LEAST_AGE_S = 10
 _TICKS = 100  # USER_HZ, the same on every architecture of Linux's /proc but alpha and ia64
 _KERNEL_THREAD = 0x0020_0000  # PF_KTHREAD in field 9 of stat
 
 ABOUT = About(
-    what="processes older than a minute: name, cgroup, the CPUs of their threads",
+    what="processes older than ten seconds: name, cgroup, the CPUs of their threads",
     source="`/proc/PID/stat`, `cgroup`, `task/TID/status`",
     cost=Cost.SLOW,
 )

@@ -176,7 +176,7 @@ def _processes(setting: Setting, facts: HostFacts) -> Iterable[Step]:
     chosen = {one.pid: pattern for one in found.processes if (pattern := _fitting(one, patterns, fact))}
     for pattern in patterns:
         if pattern not in chosen.values():
-            yield skip(setting, pattern, "no such process has run for a minute")
+            yield skip(setting, pattern, "no such process has run for ten seconds")
     for process in found.processes:
         if process.pid in chosen:
             text = patterns[chosen[process.pid]]

@@ -15,6 +15,7 @@ PRESETS: dict[str, dict[str, Values]] = {
         "rings": {"rx": "max", "tx": "max"},
         "offloads": {"gro": True, "gso": True, "tso": True},
         "coalesce": {"adaptive_rx": True, "adaptive_tx": True},
+        "cpu_power": {"governor": "performance"},  # ESnet 100g-tuning; TuneD throughput-performance
         **_PLACED,
     },
     # ice README "latency": moderation 0/0; rings are not grown (SIGCOMM 2021, host stack: they spill out of the cache).
@@ -22,6 +23,8 @@ PRESETS: dict[str, dict[str, Values]] = {
         "channels": {"combined": "auto"},
         "offloads": {"lro": False},
         "coalesce": {"adaptive_rx": False, "adaptive_tx": False, "rx_usecs": 0, "tx_usecs": 0},
+        "cpu_power": {"cpus": "irq", "wakeup_us": 3},  # TuneD latency-performance: C1, else 3 µs; here where IRQs are
+        "numa_memory": {"numa_balancing": False},  # TuneD network-latency: its page faults come at any moment
         **_PLACED,
     },
     # mlnx_tune IP_FORWARDING_MULTI_STREAM: rings 8192, GRO off, adaptive-rx on, adaptive-tx off; LRO breaks forwarding.

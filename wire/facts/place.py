@@ -24,7 +24,7 @@ class Slices(msgspec.Struct, kw_only=True, omit_defaults=True, tag="slices", tag
 
 
 class Process(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One process that is no kernel thread, older than a minute."""
+    """One process that is no kernel thread, older than ten seconds."""
 
     pid: int
     start: int  # /proc/PID/stat field 22, ticks since boot: a pid that is used again has another
