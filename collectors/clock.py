@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from collectors import sysfs
 from collectors.about import About
 from collectors.links import poll, read_own_ports
-from machine import Machine, MachineError, NotPresentError, ethtool, timex
+from machine import Machine, MachineError, NotPresentError, ethtool, hwtstamp, timex
 from wire.facts import Clock, PtpClock, Timestamping
 from wire.text import clean
 
@@ -20,7 +20,7 @@ _PTP_NAME = re.compile(r"ptp(\d+)")
 
 ABOUT = About(
     what="clock source, synchronisation; PTP hardware clocks; timestamping of every NIC",
-    source="`/sys/devices/system/clocksource`, adjtimex, `/sys/class/ptp`, ethtool TSINFO_GET",
+    source="`/sys/devices/system/clocksource`, adjtimex, `/sys/class/ptp`, ethtool TSINFO_GET, SIOCGHWTSTAMP",
 )
 
 
@@ -96,6 +96,9 @@ def read_timestamping(machine: Machine) -> list[Timestamping]:
     except MachineError:
         return []
     said = poll(machine, ethtool.read_all_tsinfo, ethtool.read_tsinfo, ports)
+    hardware = [port for port in ports if port.device and port.link.ifindex in said]
+    owners = read_owners(machine) if hardware else {}
+    now = {port.link.ifindex: read_config(machine, port.link.ifname) for port in hardware}
     return [
         Timestamping(
             key=port.key,
@@ -104,7 +107,26 @@ def read_timestamping(machine: Machine) -> list[Timestamping]:
             capabilities=sorted(found.capabilities),
             tx=sorted(found.tx),
             rx=sorted(found.rx),
+            tx_type=now[port.link.ifindex][0],
+            rx_filter=now[port.link.ifindex][1],
+            owner=owners.get(found.phc, "") if found.phc is not None else "",
         )
-        for port in ports
-        if port.device and (found := said.get(port.link.ifindex))
+        for port in hardware
+        for found in [said[port.link.ifindex]]
     ]
+
+
+def read_owners(machine: Machine) -> dict[int, str]:
+    """Who steers which PTP clock; nobody where processes cannot be seen."""
+    try:
+        return hwtstamp.clock_owners(machine)
+    except MachineError:
+        return {}
+
+
+def read_config(machine: Machine, ifname: str) -> tuple[str, str]:
+    """What is sent and received with a stamp, "" where the driver does not say."""
+    try:
+        return hwtstamp.read(machine, ifname)
+    except MachineError:
+        return "", ""

@@ -117,6 +117,10 @@ class Machine(Protocol):
         """SIOCETHTOOL with `request` in a buffer of `size` bytes; returns the buffer. Raises MachineError."""
         ...
 
+    def hwtstamp(self, ifname: str) -> bytes:
+        """SIOCGHWTSTAMP: struct hwtstamp_config of an interface. Raises MachineError."""
+        ...
+
     def ipmi(self, netfn: int, command: int, data: bytes = b"") -> bytes:
         """Completion code and data of the BMC's response to a request that only reads; raises MachineError.
 

@@ -89,6 +89,11 @@ class Recording:
         reply: bytes = self._keep(call, lambda: self.machine.ethtool_ioctl(ifname, request, size), _without_padding)
         return reply
 
+    def hwtstamp(self, ifname: str) -> bytes:
+        """As `Machine.hwtstamp`."""
+        reply: bytes = self._keep(("hwtstamp", ifname), lambda: self.machine.hwtstamp(ifname), bytes)
+        return reply
+
     def ipmi(self, netfn: int, command: int, data: bytes = b"") -> bytes:
         """As `Machine.ipmi`."""
         reply: bytes = self._keep(_ipmi(netfn, command, data), lambda: self.machine.ipmi(netfn, command, data), bytes)
@@ -189,6 +194,10 @@ class Captured:
     def ethtool_ioctl(self, ifname: str, request: bytes, size: int) -> bytes:
         """As `Machine.ethtool_ioctl`."""
         return self._bytes("ioctl", ifname, str(size), request.hex()).ljust(size, b"\0")
+
+    def hwtstamp(self, ifname: str) -> bytes:
+        """As `Machine.hwtstamp`."""
+        return self._bytes("hwtstamp", ifname)
 
     def ipmi(self, netfn: int, command: int, data: bytes = b"") -> bytes:
         """As `Machine.ipmi`."""

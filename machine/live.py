@@ -18,7 +18,8 @@ MAX_FILE_BYTES = 64 << 20
 MAX_LINKS = 40
 _CHUNK = 1 << 14
 _STRIPPED = " \t\r\n\0"
-_SIOCETHTOOL = 0x8946
+_SIOCETHTOOL, _SIOCGHWTSTAMP = 0x8946, 0x89B1
+_HWTSTAMP_CONFIG = 12  # bytes
 
 T = TypeVar("T")
 
@@ -148,8 +149,17 @@ class Live:
 
     def ethtool_ioctl(self, ifname: str, request: bytes, size: int) -> bytes:
         """SIOCETHTOOL with `request` in a buffer of `size` bytes; returns the buffer. Raises MachineError."""
+        what = f"ethtool ioctl {request[0] if request else 0:#x}"
+        return self._ioctl(_SIOCETHTOOL, ifname, request.ljust(size, b"\0"), what)
+
+    def hwtstamp(self, ifname: str) -> bytes:
+        """SIOCGHWTSTAMP: struct hwtstamp_config of an interface. Raises MachineError."""
+        return self._ioctl(_SIOCGHWTSTAMP, ifname, bytes(_HWTSTAMP_CONFIG), "timestamping")
+
+    def _ioctl(self, number: int, ifname: str, request: bytes, what: str) -> bytes:
+        """An ioctl of an interface whose argument is a buffer, which comes back. Raises MachineError."""
         self.only_live("ioctl")
-        buffer = array.array("B", request.ljust(size, b"\0"))
+        buffer = array.array("B", request)
         name = ifname.encode()
         if not 0 < len(name) < 16:
             raise NotPresentError(f"{ifname!r} is not an interface name")
@@ -159,9 +169,9 @@ class Live:
         except IndexError:
             control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
-            fcntl.ioctl(control, _SIOCETHTOOL, argument)
+            fcntl.ioctl(control, number, argument)
         except OSError as error:
-            raise failure(error.errno or 0, f"{ifname}: ethtool ioctl {request[0] if request else 0:#x}") from None
+            raise failure(error.errno or 0, f"{ifname}: {what}") from None
         finally:
             self._controls.append(control)
         return buffer.tobytes()

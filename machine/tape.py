@@ -30,6 +30,7 @@ OPERATIONS = frozenset(
         "rtnl",
         "genl",
         "ioctl",
+        "hwtstamp",
         "timex",
         "ipmi",
         "lldp",
