@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import structs
 
-from agent import blast, flows, guard, journal, legs, outcomes, probes
+from agent import blast, flows, guard, journal, legs, outcomes, probes, pulse
 from agent.guard import Path
 from agent.journal import Journal
 from agent.outcomes import Key
@@ -64,7 +64,7 @@ class Work:
         self._skips: list[Skip] = []
         self._made: list[Made] = []
         self._facts = self.read()
-        near = tuple(peers)
+        near = self._near = tuple(peers)
         self._path = guard.survey(writer, self._facts.nics, near)
         self._flows = flows.read(writer, near)
         self.pending = self._plan(self._facts)
@@ -161,6 +161,8 @@ class Work:
         for batch in batches(changes, self._path):
             if not self._batch(batch, facts, log, stop, last=last):
                 return False
+            if any(change.knob == "xdp" for change in batch):
+                pulse.feed(self.writer, self._near)  # without it they pass everything, and probes prove nothing
             if any(blast.careful(change.blast) for change in batch):
                 self._look_around(chosen, stop)
         return last or not any(_moves_others(change.op) for change in changes)

@@ -6,9 +6,9 @@ The layouts are those of `bpf_programs/xdp.h` and the sources beside it.
 import ipaddress
 import struct
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from wire.cpulist import format_cpulist, parse_cpulist
+from wire.flowrule import Flow
 from wire.xdp import Rule, by_prefix, format_acl, parse_acl
 
 STATS = (
@@ -28,19 +28,10 @@ _RULE = struct.Struct("=BBBxHH")
 _RULES = 16
 _STAT = struct.Struct("=QQ")
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
+FLOW_BYTES, _TCP = 40, 6
 QUEUE = 2048  # packets that may wait for a CPU
 
 Entries = dict[bytes, bytes]
-
-
-class Flow(NamedTuple):
-    """What management goes by; the ephemeral port of the two is 0."""
-
-    source: str
-    destination: str
-    source_port: int
-    destination_port: int
-    protocol: int = 6
 
 
 def number(value: int) -> bytes:
@@ -58,9 +49,9 @@ def _mapped(address: str) -> bytes:
 
 
 def flow_key(flow: Flow) -> bytes:
-    """A key of rh_keep."""
-    ports = struct.pack(">HH", flow.source_port, flow.destination_port)
-    return _mapped(flow.source) + _mapped(flow.destination) + ports + number(flow.protocol)
+    """A key of rh_keep: a TCP connection with the ports that are known of it."""
+    ports = struct.pack(">HH", flow.remote_port or 0, flow.local_port or 0)
+    return _mapped(flow.remote) + _mapped(flow.local) + ports + number(_TCP)
 
 
 def fill(values: Mapping[str, str | int | bool]) -> dict[str, Entries]:
