@@ -12,13 +12,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hwdb import broker, child, migrate
+from hwdb import broker, child, migrate, retention
 from hwdb.broker import Kind
 from hwdb.cli.failure import Exit, Failure
 from hwdb.cli.output import Format
 from hwdb.db import open_engine, reading, rows
 from hwdb.front import Front, collect, show
 from hwdb.place import shown
+from hwdb.retention import Days
 
 if TYPE_CHECKING:
     from hwdb.loop import Loop
@@ -40,6 +41,7 @@ class Options(NamedTuple):
     enforce: bool = False
     form: Format = Format.TABLE
     broker: Kind = Kind.AUTO
+    keep: Days = Days()
 
 
 def run(options: Options) -> None:
@@ -65,7 +67,7 @@ def _start(options: Options, stack: ExitStack) -> None:
     own.start()
     stack.callback(own.stop)
     _say(options, f"broker    {own.name} on {own.address}")
-    loop = stack.enter_context(_ingesting(options.url, own.address))
+    loop = stack.enter_context(_ingesting(options, own.address))
     api = stack.enter_context(_serving(options, loop))
     agent = _Agent(options, own.address)
     stack.callback(agent.stop)
@@ -118,19 +120,24 @@ def only_one(state: Path) -> Generator[None]:
 
 
 @contextmanager
-def _ingesting(url: str, address: broker.Address) -> "Generator[Loop]":
-    """The broker loop in a thread, on an engine of its own."""
+def _ingesting(options: Options, address: broker.Address) -> "Generator[Loop]":
+    """The broker loop in a thread, on an engine of its own; and what deletes old rows in another."""
     from hwdb.loop import Loop  # noqa: PLC0415 - after the schema is there
 
-    engine = open_engine(url)
+    engine = open_engine(options.url)
     loop, stop = Loop(engine, address), threading.Event()
-    thread = threading.Thread(target=loop.run, args=(stop,), name="ingest")
-    thread.start()
+    threads = [
+        threading.Thread(target=loop.run, args=(stop,), name="ingest"),
+        threading.Thread(target=retention.run, args=(engine, options.keep, stop), name="retention"),
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield loop
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
         engine.dispose()
 
 

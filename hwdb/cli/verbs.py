@@ -10,6 +10,7 @@ from hwdb.cli import bmc
 from hwdb.cli.complete import host_names, policy_names
 from hwdb.cli.output import Format
 from hwdb.place import default_state, default_url
+from hwdb.retention import Days
 from hwdb.store_command import Diagnosis
 
 app = typer.Typer(name="rackhand", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -37,6 +38,14 @@ WhereCable = Annotated[
     typer.Option("--where", "-w", help="Condition such as verdict=crossed or peer=sw1*; all must hold."),
 ]
 
+KEEP = Days()
+SamplesDays = Annotated[
+    int, typer.Option("--samples-days", min=0, max=36_500, help="How long samples are kept; 0: for ever.")
+]
+EventsDays = Annotated[
+    int, typer.Option("--events-days", min=0, max=36_500, help="How long events are kept; 0: for ever.")
+]
+
 
 @app.command()
 def up(  # noqa: PLR0917 - options, by name
@@ -47,6 +56,8 @@ def up(  # noqa: PLR0917 - options, by name
     agent: Annotated[bool, typer.Option("--agent/--no-agent", help="Run the agent of this host.")] = True,
     enforce: Annotated[bool, typer.Option("--enforce", help="Let the agent do what policies say.")] = False,
     broker: Annotated[BrokerKind, typer.Option("--broker", help="Which broker to run.")] = BrokerKind.AUTO,
+    samples_days: SamplesDays = KEEP.samples,
+    events_days: EventsDays = KEEP.events,
     db: Db = "",
     output: Output = Format.TABLE,
 ) -> None:
@@ -55,7 +66,8 @@ def up(  # noqa: PLR0917 - options, by name
 
     folder = state or default_state()
     url = db or default_url(folder)
-    run(Options(folder, url, port, api_port, once=once, agent=agent, enforce=enforce, form=output, broker=broker))
+    keep = Days(samples_days, events_days)
+    run(Options(folder, url, port, api_port, once, agent, enforce, output, broker, keep))
 
 
 @app.command()
@@ -227,3 +239,17 @@ def db_check(db: Db = "", output: Output = Format.TABLE) -> None:
     from hwdb.cli import database as verb  # noqa: PLC0415
 
     verb.check(db or default_url(), output)
+
+
+@database.command("prune")
+def db_prune(
+    samples_days: SamplesDays = KEEP.samples,
+    events_days: EventsDays = KEEP.events,
+    yes: Yes = False,
+    db: Db = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Delete samples, events and dead letters that are older than that; `up` does so by itself."""
+    from hwdb.cli import database as verb  # noqa: PLC0415
+
+    verb.prune(db or default_url(), Days(samples_days, events_days), output, yes=yes)
