@@ -2,7 +2,7 @@
 
 from machine import lldp
 from wire.facts.cables import MOST_LISTED, Lldp
-from wire.lldp import CHASSIS, MAUS, PORT, address, capabilities, identity
+from wire.lldp import CHASSIS, MAUS, PORT, TSA, address, capabilities, identity
 from wire.text import clean
 
 _CHASSIS, _PORT, _TTL, _PORT_TEXT, _NAME, _SYSTEM_TEXT, _CAPABILITIES, _MANAGEMENT = range(1, 9)
@@ -64,6 +64,11 @@ def _organization(found: Lldp, which: tuple[bytes, int], value: bytes) -> None:
         found.pvid = _vlan(value)
     elif which == (_DOT1, 3):
         _vlan_name(found, value)
+    elif which == (_DOT1, 9) and len(value) >= 21:
+        _ets(found, value)
+    elif which == (_DOT1, 11) and len(value) >= 2:
+        found.pfc_willing = bool(value[0] & 0x80)
+        found.pfc = [priority for priority in range(8) if value[1] >> priority & 1]
     elif which in ((_DOT1, 7), (_DOT3, 3)) and len(value) >= 5:
         found.lag = bool(value[0] & 2)
         found.lag_port = int.from_bytes(value[1:5], "big") if found.lag else None
@@ -77,6 +82,13 @@ def _organization(found: Lldp, which: tuple[bytes, int], value: bytes) -> None:
         found.max_frame_bytes = int.from_bytes(value[:2], "big") or None
     elif which[0] == _MED and which[1] in MED_INVENTORY and (said := text(value)):
         found.med = {**found.med, MED_INVENTORY[which[1]]: said}
+
+
+def _ets(found: Lldp, value: bytes) -> None:
+    """802.1Qaz ETS configuration: a byte of flags, four of priorities, eight of shares, eight of algorithms."""
+    found.ets_prio_tc = [nibble for byte in value[1:5] for nibble in (byte >> 4, byte & 15)]
+    found.ets_bandwidth = list(value[5:13])
+    found.ets_tsa = [TSA.get(number, str(number)) for number in value[13:21]]
 
 
 def _vlan(value: bytes) -> int | None:

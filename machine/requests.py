@@ -15,6 +15,7 @@ from machine import (
     Writer,
     affinity,
     binding,
+    dcb,
     eswitch,
     ethtool,
     flash,
@@ -128,5 +129,6 @@ KINDS: dict[str, Kind] = {
     "fec": Kind(link.read_fec, link.set_fec),
     "eee": Kind(link.read_eee, link.set_eee),
     "mtu": Kind(mtu.read_mtu, mtu.set_mtu),
+    "dcb": Kind(dcb.read_values, dcb.set_values),
     "hwtstamp": Kind(hwtstamp.read_values, hwtstamp.set_values),
 }
