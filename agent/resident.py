@@ -20,6 +20,7 @@ from agent.events import pipeline
 from agent.events.watching import Watching
 from agent.flow import Flow
 from agent.link import Down, Link, Received, Up
+from agent.pulse import Pulse
 from agent.rows import Changes
 from agent.schedule import Schedule
 from agent.spool import Row, Spool, SpoolError, event_row
@@ -104,6 +105,7 @@ class Resident:
             keep=lambda events: self.store([event_row(*events)]),
             ask=self._look_again,
         )
+        self.pulse = Pulse(machine, [config.broker.port])
         self._read_ms: dict[str, int] = {}
         self._storing = True
         self._lost_facts = 0
@@ -150,6 +152,7 @@ class Resident:
         for name, result in self.commands.step(self.tuning.undone):
             self._answer(name, result)
         self._send()
+        self.pulse.step()
         if time.monotonic() - self._beat_s > BEAT_S / 2:
             self._beat_s = time.monotonic()
             kept.beat()
@@ -183,7 +186,7 @@ class Resident:
     def _idle_s(self) -> float:
         flow_s = self.flow.wait_s() if self.link.connected else 60.0
         busy_s = 0.2 if self.commands.busy() else 60.0
-        own_s = min(self.link.wait_s(), self.schedule.wait_s(), self.watching.wait_s())
+        own_s = min(self.link.wait_s(), self.schedule.wait_s(), self.watching.wait_s(), self.pulse.wait_s())
         return min(own_s, flow_s, notify.watchdog_s(), busy_s, BEAT_S)
 
     def _wait(self, seconds: float) -> None:
