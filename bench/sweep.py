@@ -48,8 +48,11 @@ def main() -> None:
     machine = Captured(sys.argv[1] if len(sys.argv) > 1 else CAPTURE)
     machine.tape = with_sensors(machine.tape, SENSORS)
     taken: dict[str, float] = {}
+    samples = 0
     for collector in ALL:
-        if run(collector, machine, 0).status is Status.OK:  # what it keeps from the first run is part of it
+        first = run(collector, machine, 0)
+        samples += len(first.samples)
+        if first.status is Status.OK:  # what it keeps from the first run is part of it
             runs = [run(collector, machine, 0).cpu_s for _ in range(ROUNDS)]
             taken[collector.NAME] = statistics.median(runs) * 1000
     for name, spent_ms in sorted(taken.items(), key=lambda item: -item[1])[:10]:
@@ -57,6 +60,7 @@ def main() -> None:
     whole = sum(taken.values())
     print(f"  {len(taken)} collectors, {count(machine.tape)} sensors, {answers(machine)} answers of the machine")
     print(f"  one sweep    {whole:7.2f} ms of CPU (aim {AIM_MS:g}, {whole / AIM_MS:.2f} of it)")
+    print(f"  {samples} samples, {1000 * whole / samples:.1f} us of CPU each, all facts read again included")
 
 
 def answers(machine: Captured) -> int:
