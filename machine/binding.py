@@ -3,13 +3,12 @@
 import subprocess
 
 from machine import Machine, MachineError, NotPresentError, VanishedError, Writer
-from machine.bounded import bounded
 from wire.policy import Request, Values
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
 PROBE = "/sys/bus/pci/drivers_probe"
-LIMIT_S = 120.0
+LIMIT_S = 60.0  # of loading a module
 _NONE = ("", "(null)")
 
 
@@ -55,9 +54,9 @@ def bind(machine: Writer, address: str, wanted: str, promise: str) -> None:
         if wanted:
             machine.write(f"{DEVICES}/{address}/driver_override", wanted + "\n")
         if now and now != wanted:
-            _put(machine, f"{DRIVERS}/{now}/unbind", address)
+            machine.write(f"{DRIVERS}/{now}/unbind", address)
         if wanted and now != wanted:
-            _put(machine, PROBE, address)
+            machine.write(PROBE, address)
     finally:
         machine.write(f"{DEVICES}/{address}/driver_override", promise + "\n")
     if (found := driver(machine, address)) != wanted:
@@ -67,13 +66,13 @@ def bind(machine: Writer, address: str, wanted: str, promise: str) -> None:
 def probe(machine: Writer, address: str) -> None:
     """Let the kernel find the function's own driver; nothing when it has one. Raises MachineError."""
     if not driver(machine, address):
-        _put(machine, PROBE, address)
+        machine.write(PROBE, address)
 
 
 def unbind(machine: Writer, address: str) -> None:
     """Take the function from its driver. Raises MachineError."""
     if now := driver(machine, address):
-        _put(machine, f"{DRIVERS}/{now}/unbind", address)
+        machine.write(f"{DRIVERS}/{now}/unbind", address)
 
 
 def load(machine: Machine, name: str) -> None:
@@ -84,10 +83,6 @@ def load(machine: Machine, name: str) -> None:
         done = subprocess.run(["modprobe", "--", name], check=False, capture_output=True, text=True, timeout=LIMIT_S)
         if done.returncode:
             raise MachineError(f"driver {name}: {done.stderr.strip()[:120] or 'modprobe failed'}") from None
-
-
-def _put(machine: Writer, path: str, address: str) -> None:
-    bounded(lambda: machine.write(path, address), LIMIT_S, f"{path}: {address}")
 
 
 def _why(wanted: str) -> str:

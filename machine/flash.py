@@ -24,12 +24,9 @@ from machine import (
     nla,
 )
 from machine import ethtool_ioctl as ioctl
-from machine.bounded import bounded
-from machine.live import Live
 from machine.vfinfo import folder
 from wire.policy import Request, Values
 
-LIMIT_S = 1800.0  # some parts are erased and written at 10 KiB/s
 LOADED = Path("/lib/firmware")  # the kernel loads firmware from below it alone
 STAGE = "rackhand"
 MOST_BYTES = 256 << 20
@@ -68,11 +65,17 @@ def read_infos(machine: Machine) -> list[devlink.Info]:
         return []
 
 
-def write(machine: Machine, op: Request) -> None:  # noqa: ARG001 - a process of its own has sockets of its own
-    """Flash `op.after`'s file when its SHA-256 is the one asked for, in a process of its own. Raises MachineError."""
+def write(machine: Machine, op: Request) -> None:
+    """Flash `op.after`'s file when its SHA-256 is the one asked for; minutes may pass. Raises MachineError."""
     device, _, part = op.item.partition("#")
     with staged(str(op.after["file"]), str(op.after["sha256"])) as name:
-        bounded(lambda: flash(device, part, name, op.ifname), LIMIT_S, f"flash {device}")
+        try:
+            by_devlink(machine, device, part, name)
+        except UnsupportedError:
+            if part:
+                raise
+            request = _FLASHDEV.pack(ETHTOOL_FLASHDEV, _ALL_REGIONS, name.encode())
+            machine.ethtool_ioctl(op.ifname, request, _FLASHDEV.size)
 
 
 @contextlib.contextmanager
@@ -101,23 +104,13 @@ def staged(path: str, sha256: str) -> Generator[str, None, None]:
         copy.unlink(missing_ok=True)
 
 
-def flash(device: str, part: str, name: str, ifname: str) -> None:
-    """Flash a file by its name below /lib/firmware, and say what the device said. Raises MachineError."""
-    with contextlib.closing(Live()) as machine:
-        try:
-            by_devlink(machine, device, part, name)
-        except UnsupportedError:
-            if part:
-                raise
-            machine.ethtool_ioctl(ifname, _FLASHDEV.pack(ETHTOOL_FLASHDEV, _ALL_REGIONS, name.encode()), _FLASHDEV.size)
-
-
-def by_devlink(machine: Live, device: str, part: str, name: str) -> None:
+def by_devlink(machine: Machine, device: str, part: str, name: str) -> None:
     """One DEVLINK_CMD_FLASH_UPDATE, which returns when it is done; its last status is in the error. MachineError."""
     bus, _, place = device.partition("/")
     request = nla.text(_BUS, bus) + nla.text(_DEVICE, place) + nla.text(_FILE_NAME, name)
     request += nla.text(_COMPONENT, part) if part else b""
-    group = machine.family(devlink.FAMILY).groups.get("config", 0)
+    with contextlib.closing(netlink.Channel(netlink.GENERIC)) as channel:
+        group = netlink.resolve_family(channel, devlink.FAMILY).groups.get("config", 0)
     with contextlib.closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.GENERIC)) as heard:
         heard.bind((0, 0))
         heard.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)

@@ -23,12 +23,11 @@ from machine import (
     ledger,
     vfinfo,
 )
-from machine.bounded import bounded
 from machine.vfinfo import folder
 from wire.policy import Request, Values
 from wire.vf import TOGETHER, Settings, format_vfs, parse_vfs
 
-LIMIT_S = 120.0  # of one write of sriov_numvfs, and until the functions are there
+LIMIT_S = 120.0  # until the functions are there
 PAUSE_S = 0.1
 AUTOPROBE = "sriov_drivers_autoprobe"
 SETTLE_S = 15.0
@@ -122,7 +121,7 @@ def set_count(machine: Writer, device: str, count: int) -> None:
         return
     try:
         for number in [0, count] if now and count else [count]:
-            bounded(lambda number=number: machine.write(path, str(number)), LIMIT_S, path)  # type: ignore[misc]
+            machine.write(path, str(number))
     except MachineError as error:
         raise _told(error, device, count, now) from None
     await_functions(machine, device, count)
