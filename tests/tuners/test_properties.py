@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from tests.tuners import facts_host, facts_sriov, facts_steering, facts_xdp
+from tests.tuners import facts_host, facts_keeping, facts_sriov, facts_steering, facts_xdp
 from tuners import topology
 from tuners.about import Scope, Stage
 from tuners.findings import findings
@@ -43,6 +43,7 @@ SPEC_VALUES: dict[str, dict[str, st.SearchStrategy[Value]]] = {
     **facts_host.SPEC_VALUES,
     **facts_sriov.SPEC_VALUES,
     **facts_xdp.SPEC_VALUES,
+    **facts_keeping.SPEC_VALUES,
 }
 HOST_KNOBS = {tuner.NAME for tuner in ALL if tuner.ABOUT.scope is Scope.HOST}
 
@@ -81,6 +82,7 @@ def hosts(draw: st.DrawFn, cpus: Make, nic: Make) -> tuple[HostFacts, list[Setti
         knobs = [knob for knob in SPEC_VALUES if knob not in HOST_KNOBS and draw(st.booleans())]
         wanted += [Setting(knob=knob, nic=made[0].key, values=draw(values_of(knob))) for knob in knobs]
     facts += draw(facts_host.facts_of(count))
+    facts += draw(facts_keeping.facts())
     host_knobs = [knob for knob in SPEC_VALUES if knob in HOST_KNOBS and draw(st.booleans())]
     wanted += [Setting(knob=knob, values=draw(values_of(knob))) for knob in host_knobs]
     soft = Softnet(
@@ -99,15 +101,13 @@ def _steered(fact: Fact, cpus: str) -> Fact:
 
 def current(facts: HostFacts, change: Change) -> object:
     """What the facts say of the thing a change is about, in the change's own terms."""
+    known = [module.current(facts, change) for module in (facts_sriov, facts_host, facts_xdp, facts_keeping)]
+    found = next((one for one in (facts_steering.current(facts.all(), change), *known) if one is not None), None)
+    return _of_nic(facts, change) if found is None else found
+
+
+def _of_nic(facts: HostFacts, change: Change) -> object:
     op = change.op
-    if (found := facts_steering.current(facts.all(), change)) is not None:
-        return found
-    if (found := facts_sriov.current(facts, change)) is not None:
-        return found
-    if (found := facts_host.current(facts, change)) is not None:
-        return found
-    if (found := facts_xdp.current(facts, change)) is not None:
-        return found
     if isinstance(op, Request):
         have: dict[str, Value] = getattr(facts.ethtool[change.nic], op.message)
         return {name: have[name] for name in op.before}
