@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PLACE_FROM = ("cpu", "nic", "pci")
 SPARE_S = 10.0  # for reading the counters and making the changes, besides the windows themselves
+SETTLE_S = 0.5
 
 Stop = Callable[[], str]
 
@@ -92,7 +93,7 @@ class Gate:
         """How long judging takes at most."""
         rule = self._question.measure
         sides = 2 if self._interleaved else 1
-        return sides * rule.windows * rule.window_s + SPARE_S
+        return sides * rule.windows * (1.1 * rule.window_s + SETTLE_S) + SPARE_S
 
     def before(self, stop: Stop) -> None:
         """Look before anything is changed; raises MachineError."""
@@ -126,6 +127,7 @@ class Gate:
 
     def _look(self, side: list[Window], count: int, stop: Stop) -> None:
         seconds = self._question.measure.window_s
+        self._meter.window(max(SETTLE_S, seconds / 10), stop)  # what was under way when it was changed is not counted
         side += [measure.window(*self._meter.window(seconds, stop)) for _ in range(count)]
 
     def _put(self, stop: Stop, *, back: bool) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from wire.measure import Effect, Keep, Measure, Objective, Verdict
 
 SIGMAS = 2.0
+LEAST_WINDOWS = 3  # of fewer, two standard deviations are anybody's guess
 LEAST_PACKETS = 100.0  # a second: below, there is nothing to be said of a host's traffic
 OTHER_LOAD = 3.0  # times: with as much more or less traffic than before, per-packet costs do not compare
 LEAST_GAIN = 0.005  # windows that happen to be alike are no proof of half a percent
@@ -114,7 +115,7 @@ class Difference(NamedTuple):
 
 
 def difference(before: Sequence[float], after: Sequence[float], *, interleaved: bool = False) -> Difference:
-    """Of two rows of windows, at least two each; interleaved ones (A B A B ...) are freed of drift first."""
+    """Of two rows of windows, at least three each; interleaved ones (A B A B ...) are freed of drift first."""
     if not interleaved or len(before) != len(after):
         spread = _squares(before) + _squares(after)
         return Difference(mean(after) - mean(before), math.sqrt(spread / (len(before) + len(after) - 2)))
@@ -184,8 +185,8 @@ def _verdict(gain: float, sigma: float, worse: Sequence[str]) -> Verdict:
 
 def _unproven(before: Sequence[Window], after: Sequence[Window], name: str) -> str:
     """Why these windows prove nothing; "" when they can."""
-    if min(len(before), len(after)) < 2:
-        return "fewer than two windows on a side"
+    if min(len(before), len(after)) < LEAST_WINDOWS:
+        return f"fewer than {LEAST_WINDOWS} windows on a side"
     least = min(each.load for each in (*before, *after))
     if least < LEAST_PACKETS:
         return f"no load: {least:.0f} packets/s, at least {LEAST_PACKETS:.0f} are needed"

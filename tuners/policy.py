@@ -325,7 +325,7 @@ class _Reader:
         fields: dict[str, Callable[[yaml.Node], object]] = {
             "objective": lambda body: self._word(body, "objective", list(Objective)),
             "window_s": lambda body: self._whole(body, 1, 600),
-            "windows": lambda body: self._whole(body, 2, 20),
+            "windows": lambda body: self._whole(body, 3, 20),
             "keep": lambda body: self._word(body, "rule", list(Keep)),
             "probe": lambda body: self._text(body, "an address or HOST:PORT"),
         }

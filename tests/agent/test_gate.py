@@ -1,5 +1,7 @@
 """Changes that have to prove themselves, on real queues: kept, undone, remembered, and never left half measured."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,22 +18,34 @@ from wire.policy import Setting
 
 pytestmark = pytest.mark.root
 
+# Some two thousand packets a second from the other end of the wire, for an address where nobody listens
 _FLOOD = """
 import socket, struct, sys, time
-mac = open("/sys/class/net/va/address").read().replace(":", "").strip()
 raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 raw.bind(("vb", 0))
-head = bytes.fromhex(mac) + bytes.fromhex("020000000001") + b"\\x08\\x00"
-ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 48, 0, 0, 64, 17, 0, bytes([10, 9, 9, 9]), bytes([10, 7, 0, 1]))
+head = bytes.fromhex(sys.argv[1].replace(":", "")) + bytes.fromhex("020000000001") + b"\\x08\\x00"
+ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 48, 0, 0, 64, 17, 0, bytes([10, 7, 0, 2]), bytes([10, 7, 0, 9]))
 frame = head + ip + struct.pack("!HHHH", 5, 9, 28, 0) + bytes(20)
 while True:
     for _ in range(10):
         raw.send(frame)
     time.sleep(0.005)
 """
+# A wire that is slow (0.2 s for a ping) while the queues' CPUs are set, or while they are not
+_PLANT = """
+import subprocess, sys, time
+was = None
+while True:
+    is_set = open("/sys/class/net/va/queues/rx-0/rps_cpus").read().strip() != "0"
+    if (slow := is_set == (sys.argv[1] == "set")) != was:
+        was = slow
+        words = f"replace dev va root tbf rate {'4kbit' if slow else '1gbit'} burst 150 latency 2s"
+        subprocess.run(["tc", "qdisc", *words.split()], check=True)
+    time.sleep(0.005)
+"""
 
 
-def steering(keep: Keep, window_s: int = 1, windows: int = 2) -> list[Setting]:
+def steering(keep: Keep, window_s: int = 1, windows: int = 3) -> list[Setting]:
     rule = Measure(keep=keep, window_s=window_s, windows=windows)
     return [Setting(knob="rps", nic=NIC, values={"mode": "all"}, measure=rule)]
 
@@ -44,13 +58,22 @@ def effect(report: dict[str, Any]) -> Effect:
 
 @pytest.fixture
 def busy(space: Space) -> Iterator[Space]:
-    """Some two thousand packets a second into the NIC."""
-    process = space.python("-c", _FLOOD)
-    received = f"cat /sys/class/net/{NIC}/statistics/rx_packets"
-    wait_for(lambda: int(space.shell(received)) > 100, "packets arrive")
-    yield space
-    process.kill()
-    process.wait()
+    """A neighbour at 10.7.0.2 behind the NIC's wire, in a namespace of its own, that sends without an end."""
+    peer = f"{space.name}-p"
+    subprocess.run(["ip", "netns", "add", peer], check=True)
+    try:
+        space.ip(f"link set vb netns {peer}")
+        space.ip(f"addr add 10.7.0.1/24 dev {NIC}")
+        for words in ("addr add 10.7.0.2/24 dev vb", "link set vb up"):
+            subprocess.run(["ip", "-n", peer, *words.split()], check=True)
+        mac = space.shell(f"cat /sys/class/net/{NIC}/address").strip()
+        with subprocess.Popen(["ip", "netns", "exec", peer, sys.executable, "-c", _FLOOD, mac]) as process:
+            received = f"cat /sys/class/net/{NIC}/statistics/rx_packets"
+            wait_for(lambda: int(space.shell(received)) > 100, "packets arrive")
+            yield space
+            process.kill()
+    finally:
+        subprocess.run(["ip", "netns", "del", peer], check=True)
 
 
 def test_without_load_nothing_is_proven_and_what_has_to_be_better_goes(space: Space) -> None:
@@ -64,35 +87,11 @@ def test_without_load_nothing_is_proven_and_what_has_to_be_better_goes(space: Sp
 
 
 def test_without_load_what_must_not_be_worse_stays_and_is_no_improvement(space: Space) -> None:
-    rule = Measure(keep=Keep.NOT_WORSE, window_s=1, windows=2)
+    rule = Measure(keep=Keep.NOT_WORSE, window_s=1, windows=3)
     report = space.apply(settings=[Setting(knob="channels", nic=NIC, values={"rx": 2}, measure=rule)])
     assert status(report) == {"channels": "applied"}
     assert effect(report).verdict is Verdict.UNPROVEN
     assert int(space.shell(f"ls -d /sys/class/net/{NIC}/queues/rx-* | wc -l")) == 2
-
-
-def test_under_load_the_effect_is_told_and_remembered(busy: Space) -> None:
-    report = busy.apply(settings=steering(Keep.ALWAYS))
-    found = effect(report)
-    assert status(report) == {"rps": "applied"}, "it was taken back and made again between the windows, and stands"
-    assert set(busy.shell(f"cat /sys/class/net/{NIC}/queues/rx-*/rps_cpus").split()) != {"0"}
-    assert found.verdict is not Verdict.UNPROVEN, found.reason
-    assert found.windows == 2
-    assert found.packets_per_s > 100
-    assert found.before > 0
-    assert found.after > 0
-    assert found.changed == "rps mode=all"
-    assert found.place.startswith("veth, Linux ")
-    assert [known.effect for known in Memory(busy.state).all()] == [found]
-
-    known = [Known(at_ms=time.time_ns() // 1_000_000, nic=NIC, effect=structs.replace(found, verdict=Verdict.WORSE))]
-    (busy.state / "effects.json").write_bytes(msgspec.json.encode(known))
-    busy.deadman("rollback")
-    journals = len(list((busy.state / "journal").iterdir()))
-    again = busy.apply(settings=steering(Keep.BETTER), generation=2)
-    assert status(again) == {"rps": "reverted"}
-    assert "measured before: rps mode=all: worse" in again["outcomes"][0]["reason"]
-    assert len(list((busy.state / "journal").iterdir())) == journals, "nothing was begun"
 
 
 def test_killed_in_the_middle_of_a_window_the_nic_is_as_before(space: Space) -> None:
@@ -138,3 +137,33 @@ def test_what_was_measured_long_ago_counts_no_more(tmp_path: Path) -> None:
     assert len(Memory(tmp_path).all()) == 1, "what is too old is dropped"
     (tmp_path / "effects.json").write_text("damaged")
     assert Memory(tmp_path).all() == []
+
+
+@pytest.mark.parametrize(("slow_while", "verdict"), [("set", Verdict.WORSE), ("clear", Verdict.IMPROVED)])
+def test_what_makes_round_trips_shorter_is_kept_and_what_makes_them_longer_is_not(
+    busy: Space, slow_while: str, verdict: Verdict
+) -> None:
+    before = busy.snapshot()
+    plant = busy.python("-c", _PLANT, slow_while)
+    try:
+        rule = Measure(objective=Objective.LATENCY, probe="10.7.0.2", window_s=1)
+        wanted = [Setting(knob="rps", nic=NIC, values={"mode": "all"}, measure=rule)]
+        report = busy.apply(settings=wanted)
+        found = effect(report)
+        assert found.verdict is verdict, found
+        assert found.windows == 3
+        assert found.packets_per_s > 100
+        assert found.changed == "rps mode=all"
+        assert found.place.startswith("veth, Linux ")
+        kept = verdict is Verdict.IMPROVED
+        assert status(report) == {"rps": "applied" if kept else "reverted"}
+        assert (busy.snapshot() == before) is not kept
+        assert [known.effect for known in Memory(busy.state).all()] == [found]
+        journals = len(list((busy.state / "journal").iterdir()))
+        if not kept:
+            again = busy.apply(settings=wanted, generation=2)
+            assert "measured before: rps mode=all: worse" in again["outcomes"][0]["reason"]
+            assert len(list((busy.state / "journal").iterdir())) == journals, "nothing was begun"
+    finally:
+        plant.kill()
+        plant.wait()
