@@ -29,7 +29,7 @@ ABOUT = About(
 def collect(machine: Machine) -> Iterator[Slices]:
     """One `Slices`; raises NotPresentError where cgroup v2 is not what systemd uses."""
     controllers = sysfs.text(machine, f"{ROOT}/cgroup.controllers").split()
-    if not controllers or not sysfs.names(machine, "/run/systemd/system"):
+    if not controllers or "system" not in sysfs.names(machine, "/run/systemd"):
         raise NotPresentError(f"no systemd with cgroup v2 at {ROOT}")
     units = [read_unit(machine, path) for path in sorted(read_paths(machine, "", _DEPTH))[:_MOST]]
     yield Slices(

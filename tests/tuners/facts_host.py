@@ -77,10 +77,10 @@ def facts_of(draw: st.DrawFn, count: int) -> list[Fact]:
     cpus = format_cpulist(range(count))
     unit = st.sets(st.integers(0, count - 1)).map(format_cpulist)
     zone = ThermalZone(key="acpitz", zone="thermal_zone0", passed=draw(st.sampled_from(["", "", "passive"])))
-    return [*draw(st.sampled_from([[], [_cpufreq(count)]])), zone, _memory(), *_places(draw(unit), cpus), _resctrl()]
+    return [*draw(st.sampled_from([[], [cpufreq(count)]])), zone, _memory(), *_places(draw(unit), cpus), _resctrl()]
 
 
-def _cpufreq(count: int) -> Cpufreq:
+def cpufreq(count: int) -> Cpufreq:
     half = range(0, count, 2)
     return Cpufreq(
         policies=[
