@@ -82,7 +82,7 @@ def _one(setting: Setting, nic: Nic, facts: HostFacts) -> Iterator[Step]:
     if now == values["version"]:
         if fact.running != now:
             reason = f"{now} is stored, and needs a reboot: {fact.running or 'another one'} runs until then"
-            yield skip(setting, nic.ifname, reason, OutcomeStatus.UNCHANGED)
+            yield skip(setting, nic.ifname, reason, OutcomeStatus.APPLIED)
     elif any(name not in values for name in _BACK) or values["former_version"] != now:
         yield skip(setting, nic.ifname, f"it has {now or 'no version'}: {NO_WAY_BACK}")
     elif unstable := unstable_power(facts, known=not setting.values.get("unknown_power")):

@@ -9,8 +9,8 @@ from tuners import iommu
 from tuners.about import About, Scope, Stage
 from tuners.hostfacts import HostFacts
 from tuners.knob import Spec, Step, impossible, skip
-from wire.facts import Ethtool, Fact, Irq, Nic, Passthrough, Pci, Queues, Virt
-from wire.policy import Blast, Change, OutcomeStatus, Request, Setting, Values
+from wire.facts import Nic, Passthrough, Pci, Virt
+from wire.policy import Change, OutcomeStatus, Request, Setting, Values
 
 NAME = "passthrough"
 ABOUT = About(
@@ -20,7 +20,6 @@ ABOUT = About(
     interface="driver_override, drivers_probe",
     unit="PCI addresses",
     undo="the driver before",
-    blast=Blast.LINK,
     facts=("nic", "virt", "pci"),
     quirks="the module of vfio-pci stays loaded",
 )
@@ -81,7 +80,6 @@ def _one(setting: Setting, address: str, wanted: str, along: set[str], facts: Ho
         knob=NAME,
         target=address,
         op=Request("driver", {"driver": driver, **promise}, {"driver": wanted, **promise}, item=address),
-        blast=Blast.LINK,
         policy=setting.policy,
         reason=f"{driver or 'no driver'} to {wanted}",
     )
@@ -90,7 +88,8 @@ def _one(setting: Setting, address: str, wanted: str, along: set[str], facts: Ho
 def _used(fact: Pci, given: Passthrough | None, facts: HostFacts) -> str:
     """Why the function must not be taken from who has it; "" when nobody is known to use it.
 
-    A link that carries the management is up, in a bond or a bridge, or has functions: it is never taken.
+    A link that carries the management is up, in a bond or a bridge, or has functions: it is never taken, so that what
+    is taken cuts nothing and needs no allowance.
     """
     if given is not None and given.used:
         return f"it is in use: {given.used}"
@@ -116,9 +115,6 @@ def _above(nic: Nic, facts: HostFacts) -> bool:
     return any(nic.ifname in other.lower for other in facts.nics.values())
 
 
-_OF_NIC = (Nic, Ethtool, Irq, Queues, Virt)
-
-
 def project(facts: HostFacts, change: Change) -> HostFacts:
     """The facts once a function has its driver; the interfaces that it had are gone."""
     op = change.op
@@ -126,7 +122,7 @@ def project(facts: HostFacts, change: Change) -> HostFacts:
         return facts
     driver = str(op.after["driver"])
     keys = {nic.key for nic in facts.nics.values() if nic.address == op.item}
-    gone: list[Fact] = [one for one in facts.all() if isinstance(one, _OF_NIC) and one.key in keys]
+    gone = [one for one in facts.all() if one.key in keys]
     known = next((one for one in facts.of(Passthrough) if one.key == op.item), None)
     given = structs.replace(known or Passthrough(key=op.item, type="pci"), driver=driver)
     return iommu.bound(facts.replace([given], gone), op)

@@ -9,7 +9,7 @@ from msgspec import structs
 from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
 from tuners.knob import Spec, Step, impossible, skip
-from wire.facts import Ethtool, Irq, Nic, Queues, Virt, VirtFunction
+from wire.facts import Nic, Virt, VirtFunction
 from wire.policy import Blast, Change, FileWrite, Op, OutcomeStatus, Request, Setting, Values
 from wire.vf import TOGETHER, Settings, format_vfs
 
@@ -188,7 +188,7 @@ def project(facts: HostFacts, change: Change) -> HostFacts:
         return facts
     if op.message == "eswitch":
         bare = [VirtFunction(index=one.index) for one in fact.vfs]
-        return facts.replace([structs.replace(fact, eswitch_mode=str(op.after["mode"]), vfs=bare)])
+        return unread(facts, fact, structs.replace(fact, eswitch_mode=str(op.after["mode"]), vfs=bare))
     count = int(op.after["vfs"])
     made = structs.replace(
         fact,
@@ -197,9 +197,11 @@ def project(facts: HostFacts, change: Change) -> HostFacts:
         vfs_owned=int(op.after["owned"]),
         autoprobe=bool(op.after["autoprobe"]) if "autoprobe" in op.after else fact.autoprobe,
     )
-    gone = {one.key for one in fact.vfs if one.key}
-    own = [table[change.nic] for table in (facts.irq, facts.queues) if change.nic in table]
-    return facts.replace([made], [*own, *(one for one in facts.all() if isinstance(one, _OF_NIC) and one.key in gone)])
+    return unread(facts, fact, made)
 
 
-_OF_NIC = (Nic, Ethtool, Irq, Queues)
+def unread(facts: HostFacts, old: Virt, new: Virt) -> HostFacts:
+    """The facts with `new`, without what has to be read again of its NIC, and without the functions' interfaces."""
+    keys = {one.key for one in old.vfs if one.key}
+    gone = [one for one in facts.all() if one.key in keys or (one.key == old.key and not isinstance(one, (Nic, Virt)))]
+    return facts.replace([new], gone)
