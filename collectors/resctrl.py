@@ -15,7 +15,7 @@ DEADLINE_S = 10.0
 
 ROOT = "/sys/fs/resctrl"
 _OURS = ("info", "mon_data", "mon_groups")
-_LINE = re.compile(r"\s*(\w+):((?:\d+=\w+;?)+)\s*")
+_LINE = re.compile(r"\s*(\w+):((?:\d+= *\w+;?)+)\s*")
 
 ABOUT = About(
     what="groups of CPUs and tasks with their shares of cache (CAT) and memory bandwidth (MBA)",
@@ -73,5 +73,5 @@ def parse_schemata(text: str) -> dict[str, dict[str, str]]:
     for line in text.splitlines():
         if match := _LINE.fullmatch(line):
             pairs = (part.split("=") for part in match[2].strip(";").split(";"))
-            found[match[1]] = {domain: share.lower() for domain, share in pairs}
+            found[match[1]] = {domain: share.strip().lower() for domain, share in pairs}
     return found
