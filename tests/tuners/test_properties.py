@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from tests.tuners import facts_host, facts_keeping, facts_sriov, facts_steering, facts_xdp
+from tests.tuners import facts_host, facts_keeping, facts_sriov, facts_steering, facts_traffic, facts_xdp
 from tuners import topology
 from tuners.about import Scope, Stage
 from tuners.findings import findings
@@ -42,6 +42,7 @@ SPEC_VALUES: dict[str, dict[str, st.SearchStrategy[Value]]] = {
     **facts_steering.SPEC_VALUES,
     **facts_host.SPEC_VALUES,
     **facts_sriov.SPEC_VALUES,
+    **facts_traffic.SPEC_VALUES,
     **facts_xdp.SPEC_VALUES,
     **facts_keeping.SPEC_VALUES,
 }
@@ -76,12 +77,14 @@ def hosts(draw: st.DrawFn, cpus: Make, nic: Make) -> tuple[HostFacts, list[Setti
             managed=draw(st.booleans()),
         )
         facts += [_steered(fact, draw(affinity)) for fact in made]
+        facts += draw(facts_traffic.facts_of(made))
         facts += draw(facts_steering.facts_of(made))
         facts += draw(facts_sriov.facts_of(made))
         facts += draw(facts_xdp.facts_of(made))
         knobs = [knob for knob in SPEC_VALUES if knob not in HOST_KNOBS and draw(st.booleans())]
         wanted += [Setting(knob=knob, nic=made[0].key, values=draw(values_of(knob))) for knob in knobs]
     facts += draw(facts_host.facts_of(count))
+    facts += draw(facts_traffic.facts())
     facts += draw(facts_keeping.facts())
     host_knobs = [knob for knob in SPEC_VALUES if knob in HOST_KNOBS and draw(st.booleans())]
     wanted += [Setting(knob=knob, values=draw(values_of(knob))) for knob in host_knobs]
