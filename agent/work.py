@@ -95,11 +95,12 @@ class Work:
             settings = [setting for setting in self._settings if outcomes.key(setting) not in self._aside]
             plan = planner.plan(settings, facts, stage)
             warned = {outcomes.key(setting) for setting in settings if setting.mode is Mode.WARN}
-            changes = [change for change in plan.changes if outcomes.key(change) not in warned]
+            left = [change for change in plan.changes if outcomes.key(change) not in self._aside]
+            changes = [change for change in left if outcomes.key(change) not in warned]
             if not self._put_aside(changes, settings):
                 break
         self._skips = [skip for skip in plan.skips if skip.reason != planner.LATER]
-        for change in plan.changes:
+        for change in left:
             if outcomes.key(change) in warned:
                 self._warned.setdefault(outcomes.key(change), []).append(change)
         done = {_place(made.change) for made in self._made if made.status is OutcomeStatus.UNSUPPORTED}
@@ -120,6 +121,10 @@ class Work:
             else:
                 continue
             found = True
+        for change in changes:  # the host's part of what NICs' settings bring along
+            if (key := outcomes.key(change)) in refused and key not in self._aside:
+                self._aside[key] = outcomes.of_change(change, OutcomeStatus.REFUSED, refused[key])
+                found = True
         return found
 
     def _whole(self, setting: Setting, status: OutcomeStatus, reason: str = "") -> Outcome:
