@@ -1,5 +1,6 @@
 """Plain text for people: what this host is, a plan, what is reported. No colours, no library."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tuners.hostfacts import HostFacts
@@ -54,11 +55,12 @@ def _nic(nic: Nic, facts: HostFacts) -> list[object]:
         "-" if nic.numa_node is None else nic.numa_node,
         speed if nic.carrier else "no carrier",
         f"{nic.rx_queues}/{nic.tx_queues}",
-        _placed(irq) if irq else "-",
+        placed(irq) if irq else "-",
     ]
 
 
-def _placed(irq: Irq) -> str:
+def placed(irq: Irq) -> str:
+    """The CPUs that its queues' interrupts fire on."""
     cpus = sorted({queue.effective or queue.cpus for queue in irq.queues if not queue.control} - {""})
     single = [int(text) for text in cpus if text.isdigit()]
     return format_cpulist(single) if len(single) == len(cpus) else " ".join(cpus)
@@ -92,4 +94,6 @@ def _values(op: Op) -> tuple[str, str]:
 
 
 def _joined(values: Values) -> str:
+    if len(values) > 1 and all(name.isdecimal() for name in values):  # threads: how many, not which
+        return ", ".join(f"{count} x {value}" for value, count in Counter(map(str, values.values())).items())
     return " ".join(f"{name}={value}" for name, value in values.items())
