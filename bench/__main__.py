@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from bench import bmc, footprint, ingest, lab, listing, optics, pollers, sweep
+from bench import bmc, footprint, ingest, lab, listing, optics, pollers, sweep, tuning
 
 ALL: dict[str, Callable[[], None]] = {
     "footprint": footprint.main,
@@ -14,6 +14,7 @@ ALL: dict[str, Callable[[], None]] = {
     "optics": optics.main,
     "pollers": pollers.main,
     "sweep": sweep.main,
+    "tuning": tuning.main,
 }
 
 

@@ -15,6 +15,7 @@ class Unit(NamedTuple):
 
 
 Cost = tuple[int, int, int]
+_NOTHING: Counter[int] = Counter()
 
 
 class _Load:
@@ -22,26 +23,24 @@ class _Load:
 
     def __init__(self, base: Mapping[int, int], core: Mapping[int, str]) -> None:
         self._core = core
-        self._own: Counter[tuple[str, int]] = Counter()
+        self._own: dict[str, Counter[int]] = {}
         self._cpus: Counter[int] = Counter()
         self._cores: Counter[str] = Counter()
         for cpu, count in base.items():
             self.add("", cpu, count)
 
     def add(self, nic: str, cpu: int, count: int = 1) -> None:
-        self._own[nic, cpu] += count
+        self._own.setdefault(nic, Counter())[cpu] += count
         self._cpus[cpu] += count
         self._cores[self._core.get(cpu, "")] += count
 
     def cost(self, nic: str, cpu: int) -> Cost:
-        return self._own[nic, cpu], self._cpus[cpu], self._cores[self._core.get(cpu, "")]
+        return self._own.get(nic, _NOTHING)[cpu], self._cpus[cpu], self._cores[self._core.get(cpu, "")]
 
     def best(self, unit: Unit) -> int:
         """The cheapest candidate; of equals the first in the filling order."""
-        nic, own, cpus, cores, core = unit.nic, self._own, self._cpus, self._cores, self._core
-        return min(
-            unit.candidates, key=lambda cpu: (own.get((nic, cpu), 0), cpus.get(cpu, 0), cores.get(core.get(cpu, ""), 0))
-        )
+        own, cpus, cores, core = self._own.get(unit.nic, _NOTHING).get, self._cpus.get, self._cores.get, self._core.get
+        return min(unit.candidates, key=lambda cpu: (own(cpu, 0), cpus(cpu, 0), cores(core(cpu, ""), 0)))
 
 
 def allocate(units: Sequence[Unit], base: Mapping[int, int], core: Mapping[int, str]) -> dict[tuple[str, int], int]:

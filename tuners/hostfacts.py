@@ -85,6 +85,6 @@ class HostFacts:
             old = kinds.get(type(fact), {})
             kept = {**old, fact.key: fact}
             kinds[type(fact)] = kept if fact.key in old else dict(sorted(kept.items()))
-        made = HostFacts(())
+        made = HostFacts.__new__(HostFacts)  # nothing to sort
         made._index(kinds)
         return made
