@@ -38,12 +38,12 @@ _UNITS = "system.slice=rest app.slice=4-7"
 _NAMED = "redis-server=rest qemu*@/machine.slice/*=8-15"
 VALUES: dict[str, Spec] = {
     "units": Spec(
-        str, f"CPUs of units: {_UNITS}", check=cpusets.pairs_problem(units.NAME, _UNITS, cpusets.cpus_problem)
+        str, f"CPUs of units: {_UNITS}", check=cpusets.pairs_problem(units.UNIT, _UNITS, cpusets.cpus_problem)
     ),
     "partitions": Spec(
         str,
         "slices that own their CPUs: app.slice=isolated",
-        check=cpusets.pairs_problem(units.NAME, "app.slice=isolated", _partition_problem),
+        check=cpusets.pairs_problem(units.UNIT, "app.slice=isolated", _partition_problem),
     ),
     "processes": Spec(
         str,

@@ -47,7 +47,7 @@ VALUES: dict[str, Spec] = {
     "memory_nodes": Spec(
         str,
         "nodes of units: redis.service=0 machine.slice=1",
-        check=cpusets.pairs_problem(units.NAME, "redis.service=0 machine.slice=1", cpusets.nodes_problem),
+        check=cpusets.pairs_problem(units.UNIT, "redis.service=0 machine.slice=1", cpusets.nodes_problem),
     ),
 }
 RESERVE_SHARE, RESERVE_LEAST_MB = 20, 256  # a twentieth of the memory, and for the smallest machines this

@@ -11,9 +11,8 @@ from wire.cpulist import format_cpulist
 from wire.facts import Process, Processes, Slices, Unit
 from wire.policy import Blast, Change, Request, Setting
 
-NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,240}\.(?:slice|service|scope)")
+UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,240}\.(?:slice|service|scope)")
 _FIELD = {"AllowedCPUs": "cpus", "AllowedMemoryNodes": "mems"}
-_OTHER = "AllowedMemoryNodes"  # a starved memory node fails allocations, as a CPU does time
 
 
 def slices(facts: HostFacts) -> Slices | None:
