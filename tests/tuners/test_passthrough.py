@@ -10,8 +10,8 @@ from wire.policy import OutcomeStatus, Plan, Request, Setting, Value
 ONE, OTHER = "0000:90:00.0", "0000:90:00.1"
 
 
-def port(address: str = ONE, *, up: bool = False, ifname: str = "eth9", **fields: str) -> Nic:
-    return Nic(key=f"key-{ifname}", ifname=ifname, ifindex=9, type="physical", address=address, up=up, **fields)
+def port(address: str = ONE, *, up: bool = False, ifname: str = "eth9", master: str = "") -> Nic:
+    return Nic(key=f"key-{ifname}", ifname=ifname, ifindex=9, type="physical", address=address, up=up, master=master)
 
 
 def network(address: str = ONE, group: int | None = 12, driver: str = "ice") -> Pci:
