@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from machine import Machine, MachineError, UnsupportedError, ethtool, nla
 from wire.cpulist import format_cpulist, parse_cpulist
-from wire.indirection import format_table, parse_table, spread
+from wire.indirection import format_table, is_default, parse_table, spread
 from wire.policy import Request, Values
 
 _GRXFH, _SRXFH, _GRXRINGS, _GRSSH, _SRSSH = 0x29, 0x2A, 0x2D, 0x46, 0x47
@@ -96,8 +96,8 @@ def set_values(machine: Machine, op: Request) -> None:
     table, size = b"", _KEEP_TABLE
     if "table" in op.after:
         wanted = _table(op.ifname, str(op.after["table"]), len(now.table))
-        is_default = wanted == spread(range(read_queues(machine, op.ifname)), len(wanted))
-        table, size = (b"", 0) if is_default else (struct.pack(f"={len(wanted)}I", *wanted), len(wanted))
+        in_turn = wanted == spread(range(read_queues(machine, op.ifname)), len(wanted))
+        table, size = (b"", 0) if in_turn else (struct.pack(f"={len(wanted)}I", *wanted), len(wanted))
     key = _key(op.ifname, str(op.after["key"]), len(now.key) // 2) if "key" in op.after else b""
     _set(machine, op.ifname, (0, size, len(key), number), table + key)
 
@@ -165,10 +165,10 @@ def reset_default(machine: Machine, ifname: str) -> bool:
     """
     try:
         now = read(machine, ifname)
-        is_default = bool(now.table) and now.table == spread(range(read_queues(machine, ifname)), len(now.table))
+        untouched = bool(now.table) and is_default(now.table, read_queues(machine, ifname))
     except UnsupportedError:
         return False
-    if is_default:
+    if untouched:
         symmetric = next(at for at, word in SYMMETRIES.items() if word == now.symmetric)
         _set(machine, ifname, (0, 0, 0, symmetric), b"")
-    return is_default
+    return untouched

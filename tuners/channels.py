@@ -7,7 +7,7 @@ from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
 from tuners.knob import Spec, Step, ethtool_change, impossible, skip, whole
 from wire.facts import Ethtool, Nic, Ntuple, Rss
-from wire.indirection import format_table, parse_table, spread
+from wire.indirection import format_table, is_default, parse_table, spread
 from wire.policy import Blast, Change, Request, Setting, Values
 
 NAME = "channels"
@@ -103,12 +103,11 @@ def _unspread(setting: Setting, nic: Nic, left: int, facts: HostFacts) -> Iterab
     """The kernel refuses fewer queues than a custom indirection table spreads over: it becomes the default first."""
     for fact in (fact for fact in facts.of(Rss) if fact.key == nic.key):
         table = parse_table(fact.table)
-        default = spread(range(fact.queues), len(table))
-        if table and table != default and max(table) >= left:
+        if table and not is_default(table, fact.queues) and max(table) >= left:
             op = Request(
                 message="rss",
                 before={"table": fact.table},
-                after={"table": format_table(default)},
+                after={"table": format_table(spread(range(fact.queues), len(table)))},
                 ifindex=fact.ifindex,
                 ifname=fact.ifname,
             )

@@ -25,7 +25,7 @@ from machine import (
 from tuners import files, rounding
 from wire.cpulist import format_cpumask, parse_cpulist
 from wire.facts import Fact, Irq, Nic, Queue, Queues, Rss
-from wire.indirection import parse_table, spread
+from wire.indirection import is_default, parse_table
 from wire.policy import Change, FileWrite, IrqBan, Op, OutcomeStatus, Request, inverse
 
 TRIES = 6
@@ -262,8 +262,7 @@ def _spreading(before: Sequence[Fact], reshaped: set[str]) -> Iterator[Change]:
     """An indirection table that somebody chose: drivers may fall back to their own when they make queues anew."""
     for fact in before:
         if isinstance(fact, Rss) and fact.key in reshaped and fact.table:
-            table = parse_table(fact.table)
-            if table != spread(range(fact.queues), len(table)):
+            if not is_default(parse_table(fact.table), fact.queues):
                 op = Request("rss", {"table": fact.table}, {"table": ""}, ifindex=fact.ifindex, ifname=fact.ifname)
                 yield Change(knob="channels", target=f"{fact.ifname} table", op=op, nic=fact.key)
 

@@ -1,5 +1,6 @@
 """How a NIC spreads received flows over its queues: which queues, in what share, by which key and which fields."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ ABOUT = About(
     undo="table, key and fields before; contexts it made are taken away",
     blast=Blast.BLACKHOLE,
     facts=("nic", "rss", "irq", "dmi"),
-    quirks="igb shows no key; a custom table makes the kernel refuse fewer channels, so `channels` resets it first",
+    quirks="a table that was set, and undone, too, makes the kernel refuse fewer channels: `channels` resets it first",
 )
 FLOWS = ("tcp4", "udp4", "sctp4", "ah4", "esp4", "tcp6", "udp6", "sctp6", "ah6", "esp6")
 LETTERS = "mvtsdfn"  # ethtool's: MAC, VLAN, protocol, source, destination, and the first and last half of the ports
@@ -109,8 +110,8 @@ def _table(setting: Setting, fact: Rss, facts: HostFacts) -> Iterable[Step]:
     wanted = _wanted(setting, fact)
     if wanted.problem:
         yield impossible(setting, f"{fact.ifname} table", wanted.problem)
-    elif (after := format_table(wanted.table)) != fact.table:
-        op = _request("table", fact.table, after)
+    elif Counter(wanted.table) != Counter(parse_table(fact.table)):  # in which order does not matter
+        op = _request("table", fact.table, format_table(wanted.table))
         change = _change(setting, fact, op, "table", f"{len(set(wanted.table))} of {fact.queues} queues")
         yield structs.replace(change, blast=_blast(wanted.table, fact, facts))
 

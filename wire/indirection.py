@@ -12,6 +12,12 @@ def spread(queues: Sequence[int], size: int) -> list[int]:
     return [queues[at % len(queues)] for at in range(size)] if queues else []
 
 
+def is_default(table: Sequence[int], queues: int) -> bool:
+    """True for a table that nobody chose: all queues in turn as the kernel has it, or each in one piece as igb has."""
+    size = len(table)
+    return list(table) in (spread(range(queues), size), [at * queues // size for at in range(size)])
+
+
 def weighted(weights: Sequence[int], size: int) -> list[int]:
     """Hash buckets to queues in proportion to their weights, each queue's in one piece, as `ethtool -X weight`."""
     total, queue, shared = sum(weights), -1, 0

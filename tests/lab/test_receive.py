@@ -80,7 +80,7 @@ def test_igb_spreads_polls_and_waits_as_the_policy_says(server: Bench) -> None:
     ping = server.lab.wires.inside("ping", "-c1", "-W1", "10.78.0.2")
     wait_for(lambda: subprocess.run(ping, check=False, capture_output=True).returncode == 0, "the NIC answers")
     before = look(server, ifname)
-    assert table(before) == [at % 4 for at in range(128)]
+    assert [table(before).count(queue) for queue in range(4)] == [32] * 4
 
     said = apply(server, IGB.format(ifname=ifname))
     print(said)
