@@ -79,7 +79,7 @@ class Fan:
             wanted = min(self._last, duty(self._points, celsius + COOLER_C))
         try:
             _by_hand(self.output, wanted)
-            self._last = wanted
+            self._last = None if celsius is None else wanted
         except OSError:
             self._last = None
             full_speed([self.output])

@@ -120,8 +120,8 @@ def keeper_pid(machine: Machine) -> int:
     return int(pid) if len(stat) > 19 and stat[0] not in "ZX" and stat[19] == started else 0
 
 
-def _wait(done: Callable[[], bool], what: str, seconds: float = STARTED_S) -> None:
-    until = time.monotonic() + seconds
+def _wait(done: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + STARTED_S
     while not done():
         if time.monotonic() > until:
             raise MachineError(what)

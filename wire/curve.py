@@ -1,6 +1,7 @@
 """A fan's curve as text, "40:30 60:60 80:100": °C and per cent of full speed."""
 
 import itertools
+import math
 
 FULL = 255  # hwmon's pwmN
 HOTTEST_C = 110.0
@@ -17,7 +18,9 @@ def parse_curve(text: str) -> Points:
     try:
         points = [(float(celsius), float(percent)) for celsius, percent in (part.split(":") for part in text.split())]
     except ValueError:
-        raise CurveError("must be points of °C:%, such as 40:30 60:60 80:100") from None
+        points = [(math.nan, math.nan)]
+    if any(not math.isfinite(number) for point in points for number in point):
+        raise CurveError("must be points of °C:%, such as 40:30 60:60 80:100")
     if not points or points[-1][1] != 100:
         raise CurveError("the last point must be at 100 %")
     if any(one[0] >= two[0] or one[1] > two[1] for one, two in itertools.pairwise(points)):
