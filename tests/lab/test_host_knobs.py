@@ -42,12 +42,12 @@ for unit in user lab; do
   done
 done
 echo "isolated:$(cat /sys/fs/cgroup/cpuset.cpus.isolated)"
-taskset -acp $(pgrep -x {WORKER}) | sed 's/.*pid \\(.*\\).s current affinity list: /thread \\1:/'
+pgrep -x {WORKER} | xargs -r taskset -acp | sed 's/.*pid \\(.*\\).s current affinity list: /thread \\1:/'
 """
 
 
 def look(bench: Bench) -> dict[str, str]:
-    lines = bench.guest.run(f"bash -c '{LOOK.replace(chr(39), chr(39) + chr(92) + chr(39) + chr(39))}'").splitlines()
+    lines = bench.guest.run("bash -s", stdin=LOOK.encode()).splitlines()
     return {name: text for name, _, text in (line.rpartition(":") for line in lines)}
 
 
@@ -70,7 +70,9 @@ def test_clocks_memory_and_cpus_are_as_the_policy_says_and_as_before_after_a_rol
     said = apply(staffed, POLICY)
     now = look(staffed)
     print(said)
-    changed: dict[str, tuple[str | None, str]] = {name: (before.get(name), text) for name, text in now.items() if before.get(name) != text}
+    changed: dict[str, tuple[str | None, str]] = {
+        name: (before.get(name), text) for name, text in now.items() if before.get(name) != text
+    }
     for name, texts in changed.items():
         print(name, texts)
     assert {text for name, text in now.items() if name.endswith("scaling_governor")} == {"performance"}
@@ -95,3 +97,27 @@ def test_clocks_memory_and_cpus_are_as_the_policy_says_and_as_before_after_a_rol
     staffed.guest.run(f"{AGENT} rollback --yes", timeout_s=300)
     after = look(staffed)
     assert {name: (text, after.get(name)) for name, text in before.items() if after.get(name) != text} == {}
+
+
+@pytest.mark.soak
+def test_what_half_came_and_what_is_too_hot_is_as_before_with_the_reason(server: Bench) -> None:
+    total = "awk '/MemTotal/{print int($4 / 2048)}' /sys/devices/system/node/node1/meminfo"
+    count = int(server.guest.run(total))
+    before = look(server)
+    said = apply(server, f"name: huge\nknobs: {{numa_memory: {{hugepages: node1/2M={count}, reserve_mb: 64}}}}")
+    assert f"of {count} pages came" in said
+    assert look(server) == before
+
+    fast = "name: fast\nknobs: {cpu_power: {governor: performance}}"
+    governors = "cat /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor | sort -u"
+    with server.values() as values:
+        values.set("cpu_c", values.get("passive_c") + 3)
+        assert "too hot: acpitz is past its passive trip point" in apply(server, fast)
+        assert server.guest.run(governors).split() == ["schedutil"]
+        values.set("cpu_c", 45)
+        apply(server, fast)
+        assert server.guest.run(governors).split() == ["performance"]
+        values.set("cpu_c", values.get("passive_c") + 3)
+        apply(server, fast)
+        assert server.guest.run(governors).split() == ["schedutil"]
+        values.set("cpu_c", 45)
