@@ -3,6 +3,7 @@
 Within a stage, one NIC after the other: the next is touched when the one before is as good as it was.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import structs
@@ -15,7 +16,7 @@ from agent.probes import Probe
 from agent.worker import HungError
 from collectors.run import collect_facts
 from machine import Writer
-from tuners import engine, planner
+from tuners import engine, planner, quirks
 from tuners.about import Stage
 from tuners.engine import Made
 from tuners.hostfacts import HostFacts
@@ -191,6 +192,7 @@ class Work:
         if staged.reshaped:  # surviving queues keep what nobody asked to change
             irqs = [fact for fact in collect_facts(self.writer, ("irq",)) if isinstance(fact, Irq)]
             engine.restore(self.writer, staged.before, staged.reshaped, irqs)
+        _pause(quirks.settling_s(changes, facts), stop)
         if missing := legs.settled(self.writer, before, self.settle_s, stop):
             raise FailedError(f"not as before after {changes[-1].knob} of {changes[-1].target}: {', '.join(missing)}")
         return True
@@ -256,6 +258,13 @@ def batches(changes: Sequence[Change], path: Path) -> list[list[Change]]:
 def _rank(nic: str, path: Path) -> tuple[bool, bool]:
     leg = path.legs.get(nic)
     return nic in path.why, leg is not None and leg.active
+
+
+def _pause(seconds: float, stop: Stop) -> None:
+    """Let a driver finish what it does after it said that it had."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not stop():
+        time.sleep(legs.LOOK_S)
 
 
 def _place(change: Change) -> tuple[object, ...]:

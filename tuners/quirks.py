@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ import msgspec
 
 from tuners.hostfacts import HostFacts
 from wire.facts import Nic
-from wire.policy import Setting
+from wire.policy import Change, Setting
 
 PATH = Path(__file__).with_name("quirks.yaml")
 Effect = Literal["refuse", "round", "cap", "settle_s", "note"]
@@ -81,6 +81,12 @@ def cap(knob: str, nic: Nic, facts: HostFacts, limit: int) -> int:
 def settle_s(knob: str, nic: Nic, facts: HostFacts) -> int:
     """Seconds to wait after a change of that knob before what comes next."""
     return max([0, *(row.number for row in holding(knob, "settle_s", nic, facts))])
+
+
+def settling_s(changes: Sequence[Change], facts: HostFacts) -> int:
+    """The longest that any of these changes needs."""
+    found = [settle_s(one.knob, facts.nics[one.nic], facts) for one in changes if one.nic in facts.nics]
+    return max(found, default=0)
 
 
 @functools.cache

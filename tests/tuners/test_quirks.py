@@ -97,6 +97,9 @@ def test_settling_and_what_people_are_told(host: Host) -> None:
     facts = host()
     assert quirks.settle_s("channels", facts.nics[KEY], facts) == 5
     assert quirks.settle_s("rings", facts.nics[KEY], facts) == 0
+    made = planner.plan([Setting(knob="channels", nic=KEY, values={"combined": 2})], facts).changes
+    assert quirks.settling_s(made, facts) == 5
+    assert quirks.settling_s([], facts) == 0
     assert "idpf: loses interrupt affinity" in quirks.column("rings")
 
 
