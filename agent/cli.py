@@ -12,19 +12,11 @@ from typing import TYPE_CHECKING, Any
 from agent import VERSION
 from agent.config import Config, ConfigError, load, parse_labels
 from agent.events.options import events_options
+from agent.exits import BUSY, FAILED, OK, STATE, USAGE, CliError, say
+from agent.tune import apply, plan, rollback, tune, tune_options, what_if
 
 if TYPE_CHECKING:
-    from wire.policy import Reported
-
-OK, FAILED, USAGE, BUSY, RULED, REVERTED, STATE = 0, 1, 2, 4, 5, 6, 7
-
-
-class CliError(Exception):
-    """A verb could not be done: one line, and the exit code."""
-
-    def __init__(self, text: str, code: int = FAILED) -> None:
-        super().__init__(text)
-        self.code = code
+    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,84 +81,9 @@ def _once(options: argparse.Namespace, _config: Config) -> int:
     if options.output == "json":
         runs = {name: {"status": one.status, "reason": one.reason} for name, one in results.items()}
         whole = {"collectors": runs, "facts": facts.all(), "samples": samples, "findings": found}
-        return _print(msgspec.json.encode(whole).decode())
+        return say(msgspec.json.encode(whole).decode())
     failed = [f"collector {name} failed: {one.reason}" for name, one in results.items() if one.status is Status.FAILED]
-    return _print("\n".join([show.host(facts, found), *failed]))
-
-
-def _plan(options: argparse.Namespace, config: Config) -> int:
-    from agent import local, show  # noqa: PLC0415
-    from machine.live import Live  # noqa: PLC0415
-    from wire.codec import encode  # noqa: PLC0415
-
-    try:
-        compiled = local.compile_file(options.file, config, Live())
-    except local.LocalError as error:
-        raise CliError(str(error), USAGE) from None
-    return _print(encode(compiled.plan).decode() if options.output == "json" else show.plan(compiled.plan))
-
-
-def _apply(options: argparse.Namespace, config: Config) -> int:
-    from agent import local, show  # noqa: PLC0415
-    from machine.live import Live  # noqa: PLC0415
-
-    _may_change(config)
-    if not options.yes and not sys.stdin.isatty():
-        raise CliError("not on a terminal: --yes is needed, then what was verified is kept unasked", USAGE)
-    machine = Live()
-    try:
-        compiled = local.compile_file(options.file, config, machine)
-    except local.LocalError as error:
-        raise CliError(str(error), USAGE) from None
-    _print(show.plan(compiled.plan))
-    if not compiled.plan.changes:
-        return OK
-    if not options.yes and not local.ask("apply this?", 600):
-        raise CliError("not applied")
-    seconds = options.confirm_within or compiled.policy.confirm_within_s
-    return _applied(options, config, local.document(compiled, _host_id(config, machine), seconds))
-
-
-def _applied(options: argparse.Namespace, config: Config, desired: Any) -> int:
-    from agent import local, show  # noqa: PLC0415
-    from wire.policy import ReportedStatus  # noqa: PLC0415
-
-    def keep(_verified: "Reported") -> bool:
-        return options.yes or local.ask("applied and verified. Keep it? Else it is undone", desired.confirm_s - 1)
-
-    try:
-        final = local.apply(desired, config.state, keep)
-    except local.TransactionBusyError as error:
-        raise CliError(str(error), BUSY) from None
-    except local.LocalError as error:
-        raise CliError(str(error)) from None
-    _print(show.outcomes(final.outcomes))
-    if final.status is ReportedStatus.REVERTED:
-        raise CliError(f"undone: {final.reason}", REVERTED)
-    if final.status is ReportedStatus.FAILED:
-        raise CliError(final.reason or "a setting failed or was refused")
-    return OK
-
-
-def _rollback(options: argparse.Namespace, config: Config) -> int:
-    from agent import deadman, journal, show  # noqa: PLC0415
-    from agent.documents import Documents, undone  # noqa: PLC0415
-
-    if not options.yes and not sys.stdin.isatty():
-        raise CliError("not on a terminal: --yes is needed", USAGE)
-    if not options.yes:
-        from agent.local import ask  # noqa: PLC0415
-
-        if not ask("undo the last transaction?", 600):
-            raise CliError("not undone")
-    try:
-        played = deadman.rollback(config.state, lambda done: undone(Documents(config.state), done.outcomes, done.tx))
-    except journal.BusyError as error:
-        raise CliError(str(error), BUSY) from None
-    except (journal.JournalError, OSError) as error:
-        raise CliError(str(error)) from None
-    _print(f"transaction {played.tx}: {played.state}\n{show.outcomes(played.outcomes)}")
-    return OK if played.state is journal.State.REVERTED else FAILED
+    return say("\n".join([show.host(facts, found), *failed]))
 
 
 def _status(options: argparse.Namespace, config: Config) -> int:
@@ -176,8 +93,8 @@ def _status(options: argparse.Namespace, config: Config) -> int:
 
     found = status.read(config)
     if options.output == "json":
-        return _print(msgspec.json.encode(found).decode())
-    return _print(status.text(found))
+        return say(msgspec.json.encode(found).decode())
+    return say(status.text(found))
 
 
 def _capture(options: argparse.Namespace, _config: Config) -> int:
@@ -194,7 +111,7 @@ def _capture(options: argparse.Namespace, _config: Config) -> int:
     identity.read_fingerprint(recording)
     text = recording.dump(redact=not options.no_redact)
     if options.file is None:
-        return _print(text)
+        return say(text)
     try:
         options.file.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -211,10 +128,10 @@ def _doctor(options: argparse.Namespace, config: Config) -> int:
 
     checks = list(doctor.examine(config, Live()))
     if options.output == "json":
-        _print(msgspec.json.encode([check._asdict() for check in checks]).decode())
+        say(msgspec.json.encode([check._asdict() for check in checks]).decode())
     else:
         rows = [(*check[:3], check.remedy if check.verdict is not doctor.Verdict.OK else "") for check in checks]
-        _print(show.table(("CHECK", "VERDICT", "WHAT", "REMEDY"), rows))
+        say(show.table(("CHECK", "VERDICT", "WHAT", "REMEDY"), rows))
     return OK if doctor.ok(checks) else FAILED
 
 
@@ -238,10 +155,10 @@ def _diagnose(options: argparse.Namespace, config: Config) -> int:
     finally:
         child.stop()
     if result.ok:
-        return _print(result.text)
+        return say(result.text)
     first, *more = result.text.splitlines() or [""]
     if more:
-        _print("\n".join(more))
+        say("\n".join(more))
     raise CliError(first)
 
 
@@ -259,7 +176,7 @@ def _optics(options: argparse.Namespace, _config: Config) -> int:
     from agent import optics  # noqa: PLC0415
 
     try:
-        return _print(optics.shown(options.dump, options.layout, as_json=options.output == "json"))
+        return say(optics.shown(options.dump, options.layout, as_json=options.output == "json"))
     except optics.DumpError as error:
         raise CliError(str(error)) from None
 
@@ -267,9 +184,11 @@ def _optics(options: argparse.Namespace, _config: Config) -> int:
 VERBS: dict[str, Callable[[argparse.Namespace, Config], int]] = {
     "run": _run,
     "once": _once,
-    "plan": _plan,
-    "apply": _apply,
-    "rollback": _rollback,
+    "plan": plan,
+    "tune": tune,
+    "what-if": what_if,
+    "apply": apply,
+    "rollback": rollback,
     "status": _status,
     "capture": _capture,
     "doctor": _doctor,
@@ -280,34 +199,6 @@ VERBS: dict[str, Callable[[argparse.Namespace, Config], int]] = {
 
 
 # -- what verbs share --------------------------------------------------------------------------------------------------
-
-
-def _print(text: str) -> int:
-    sys.stdout.write(text.rstrip("\n") + "\n")
-    sys.stdout.flush()
-    return OK
-
-
-def _may_change(config: Config) -> None:
-    """A running agent that enforces a document would undo by itself what is changed here."""
-    from agent import status  # noqa: PLC0415
-
-    found = status.read(config)
-    if found.enforcing:
-        raise CliError(
-            f"apply: the agent that runs here enforces generation {found.generation} and would change it back;"
-            " change the policy in the inventory, or stop the agent",
-            RULED,
-        )
-
-
-def _host_id(config: Config, machine: Any) -> str:
-    from agent import identity  # noqa: PLC0415
-
-    try:
-        return identity.load(config.state, identity.read_fingerprint(machine)).host_id
-    except identity.IdentityError as error:
-        raise CliError(str(error), STATE) from None
 
 
 def _flags(options: argparse.Namespace) -> dict[str, Any]:
@@ -347,11 +238,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb("run", "stay, report, and apply what the inventory wants").add_argument("-v", "--verbose", action="store_true")
     verb("once", "collect once and print; needs no broker", output=True)
-    verb("plan", "print what a policy file would change here", output=True).add_argument("file", type=Path)
-    apply = verb("apply", "apply a policy file here, verify, and keep it when confirmed")
-    apply.add_argument("file", type=Path)
-    apply.add_argument("--confirm-within", type=int, metavar="SECONDS", help="default: what the policy says")
-    apply.add_argument("--yes", action="store_true", help="ask nothing; keep what was verified")
+    tune_options(verb)
     verb("rollback", "undo the last transaction").add_argument("--yes", action="store_true", help="ask nothing")
     verb("status", "identity, spool, what is desired and what was reported", output=True)
     capture = verb("capture", "record what the collectors read here into one text file")

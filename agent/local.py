@@ -16,6 +16,7 @@ from agent.config import Config
 from agent.transaction import BUSY, NOTHING
 from collectors.run import collect_facts
 from machine import Machine, MachineError
+from machine.capture import Captured
 from tuners import planner
 from tuners.hostfacts import HostFacts
 from tuners.policy import Policy, PolicyError, compile_settings, matches, parse_policy
@@ -40,10 +41,30 @@ class Compiled(NamedTuple):
     policy: Policy
     settings: list[Setting]
     plan: Plan
+    facts: HostFacts
+    path: guard.Path
 
 
 def compile_file(path: Path, config: Config, machine: Machine) -> Compiled:
     """Read, compile and plan against the facts as they are now; raises LocalError."""
+    facts = HostFacts(collect_facts(machine))
+    policy, settings = compile_facts(path, config, facts)
+    way = _survey(facts, config, machine)
+    return Compiled(policy, settings, _guarded(settings, facts, way), facts, way)
+
+
+def compile_capture(path: Path, config: Config, capture: Path) -> Compiled:
+    """The same from a recorded machine, of which the management path is not known: nothing is refused for it."""
+    try:
+        facts = HostFacts(collect_facts(Captured(capture)))
+    except (OSError, UnicodeDecodeError, MachineError) as error:
+        raise LocalError(f"{capture}: {error}") from None
+    policy, settings = compile_facts(path, config, facts)
+    return Compiled(policy, settings, planner.plan(settings, facts), facts, guard.Path())
+
+
+def compile_facts(path: Path, config: Config, facts: HostFacts) -> tuple[Policy, list[Setting]]:
+    """The policy of a file, and the settings it comes to on a host with these facts; raises LocalError."""
     try:
         policy = parse_policy(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -52,28 +73,38 @@ def compile_file(path: Path, config: Config, machine: Machine) -> Compiled:
         first, *more = error.problems
         rest = f" (and {len(more)} more)" if more else ""
         raise LocalError(f"{path}:{first.line}:{first.column}: {first.message}{rest}") from None
-    facts = HostFacts(collect_facts(machine))
     if not matches(policy, config.labels, facts):
         raise LocalError(f"{path}: policy {policy.name!r} does not match this host")
     settings = compile_settings([policy], config.labels, facts)
     if not settings:
         raise LocalError(f"{path}: policy {policy.name!r} selects no NIC of this host")
-    return Compiled(policy, settings, _guarded(planner.plan(settings, facts), settings, facts, config, machine))
+    return policy, settings
 
 
-def _guarded(plan: Plan, settings: list[Setting], facts: HostFacts, config: Config, machine: Machine) -> Plan:
-    """The plan without what a transaction would refuse, which is left out with the reason. Raises LocalError."""
+def _survey(facts: HostFacts, config: Config, machine: Machine) -> guard.Path:
     try:
-        path = guard.survey(machine, facts.nics, guard.addresses(config.broker.host, config.broker.port))
+        return guard.survey(machine, facts.nics, guard.addresses(config.broker.host, config.broker.port))
     except MachineError as error:
         raise LocalError(f"the management path is not known: {error}") from None
-    refused = guard.refused(plan.changes, settings, path)
-    left_out = [
-        Skip(knob=knob, target=_target(nic, facts), reason=reason, nic=nic, status=OutcomeStatus.REFUSED)
-        for (knob, nic), reason in refused.items()
-    ]
-    changes = [change for change in plan.changes if (change.knob, change.nic) not in refused]
-    return Plan(changes=changes, skips=[*plan.skips, *left_out])
+
+
+def _guarded(settings: list[Setting], facts: HostFacts, path: guard.Path) -> Plan:
+    """The plan without the settings that a transaction would refuse, which are left out with the reason."""
+    left_out: list[Skip] = []
+    while True:
+        made = planner.plan(settings, facts)
+        refused = guard.refused(made.changes, settings, path)
+        if not refused:
+            return Plan(changes=made.changes, skips=[*made.skips, *left_out])
+        left_out += [
+            Skip(knob=knob, target=_target(nic, facts), reason=reason, nic=nic, status=OutcomeStatus.REFUSED)
+            for (knob, nic), reason in refused.items()
+        ]
+        kept = [setting for setting in settings if (setting.knob, setting.nic) not in refused]
+        if len(kept) == len(settings):  # the host's part of what NICs' settings bring along
+            changes = [change for change in made.changes if (change.knob, change.nic) not in refused]
+            return Plan(changes=changes, skips=[*made.skips, *left_out])
+        settings = kept
 
 
 def _target(nic: str, facts: HostFacts) -> str:

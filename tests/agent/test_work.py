@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from agent import guard, journal
+from agent import flows, guard, journal
 from agent.work import Work
 from machine import Writer
 from tests.tuners.conftest import make_cpus, make_nic
@@ -46,6 +46,7 @@ def test_what_irqbalance_moved_before_it_was_told_is_placed_again(
 ) -> None:
     host = Host()
     monkeypatch.setattr(guard, "survey", lambda *_: guard.Path())
+    monkeypatch.setattr(flows, "read", lambda *_: [])
     monkeypatch.setattr(Work, "read", lambda _: host.facts())
     (key,) = [fact.key for fact in make_nic() if isinstance(fact, Nic)]
     setting = Setting(knob="irq_affinity", nic=key, values={"placement": "local"})
