@@ -116,7 +116,6 @@ def test_without_agent_or_sensor_it_is_full_speed_until_they_are_back(chip: Chip
         (chip.silent, chip.well),
         (lambda: kept.beat(kept.STOPPED), chip.well),
         ((chip.root / "temp1_input").unlink, lambda: chip.write("temp1_input", "50000")),
-        (lambda: chip.write("temp1_fault", "1"), lambda: chip.write("temp1_fault", "0")),
     ):
         lose()
         chip.wait("pwm1", "255")
@@ -190,6 +189,9 @@ def test_the_hottest_counts_and_one_that_is_lost_is_no_temperature(tmp_path: Pat
     assert hottest(" ".join(files[:2])) == 52.5
     assert hottest(" ".join(files)) is None
     assert hottest("") is None
+    (tmp_path / "temp1_fault").write_text("1")
+    assert hottest(files[0]) is None
+    (tmp_path / "temp1_fault").write_text("0")
     assert hottest(f"{files[0]} /nowhere") is None
 
 
