@@ -136,13 +136,17 @@ def _alone(parent: int) -> None:
     """Die with the parent and not before: a service manager's SIGTERM is the parent's to answer, with an undoing."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _heard)  # not ignored: what is started from here would ignore it, too
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
     nothing = os.open(os.devnull, os.O_RDWR)
     for handle in (0, 1, 2):  # who reads our output to its end must not wait for this process
         os.dup2(nothing, handle)
+
+
+def _heard(_number: int, _frame: object) -> None:
+    """The parent has heard it as well."""
 
 
 def _serve(orders: int, answers: int) -> None:
