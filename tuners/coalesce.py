@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec import structs
+
 from tuners import projection
 from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
@@ -91,7 +93,15 @@ VALUES: dict[str, Spec] = {
     "per_queue": Spec(str, "values of single queues, such as 0-3: rx_usecs=8", check=_queues),
 }
 
-project = projection.ethtool
+
+def project(facts: HostFacts, change: Change) -> HostFacts:
+    """The facts after one request; one for the whole NIC is every queue's."""
+    then = projection.ethtool(facts, change)
+    fact = then.ethtool[change.nic]
+    if not isinstance(change.op, Request) or change.op.message != NAME or not fact.coalesce_queues:
+        return then
+    told = {name: int(value) for name, value in change.op.after.items() if name in {KERNEL[word] for word in _EACH}}
+    return then.replace([structs.replace(fact, coalesce_queues=[{**old, **told} for old in fact.coalesce_queues])])
 
 
 def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
@@ -107,6 +117,7 @@ def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
 def _one(setting: Setting, fact: Ethtool) -> Iterable[Step]:
     before: Values = {}
     after: Values = {}
+    each: dict[str, int] = {}
     for name, wanted in sorted(setting.values.items()):
         if name == "per_queue":
             continue
@@ -116,32 +127,39 @@ def _one(setting: Setting, fact: Ethtool) -> Iterable[Step]:
         elif adaptive := _adapted(name, setting.values, fact):
             reason = f"{adaptive} is on, so the driver moves it: set {adaptive} to false to fix it"
             yield skip(setting, f"{fact.ifname} {name}", reason)
+        elif _differ_by_themselves(fact) and name in _EACH:
+            each[name] = int(wanted)
         elif not _stands(current, wanted):
             before[KERNEL[name]], after[KERNEL[name]] = current, wanted
     if after:
         yield ethtool_change(setting, fact, before, after, "as the policy says")
-    if "per_queue" in setting.values:
-        yield from _single(setting, fact)
+    if each or "per_queue" in setting.values:
+        yield from _single(setting, fact, each)
 
 
-def _single(setting: Setting, fact: Ethtool) -> Iterable[Step]:
-    """One request per queue that differs."""
-    asked = _parse_queues(str(setting.values["per_queue"]))
+def _differ_by_themselves(fact: Ethtool) -> bool:
+    """True when a request for the whole NIC would level what single queues have: then each is asked for by itself."""
+    return any(queue != fact.coalesce_queues[0] for queue in fact.coalesce_queues)
+
+
+def _single(setting: Setting, fact: Ethtool, each: Mapping[str, int]) -> Iterable[Step]:
+    """One request per queue that differs; `each` are values that every queue is to have."""
+    asked = _parse_queues(str(setting.values["per_queue"])) if "per_queue" in setting.values else {}
     names = {name for values in asked.values() for name in values}
-    if not fact.coalesce_queues:
+    if asked and not fact.coalesce_queues:
         yield skip(setting, f"{fact.ifname} per_queue", "the driver has no coalescing by queue")
     elif twice := sorted(names & set(setting.values)):
         yield impossible(setting, f"{fact.ifname} per_queue", f"{twice[0]} is set for the whole NIC, too")
     elif adapted := sorted(filter(None, (_adapted(name, setting.values, fact) for name in names))):
         reason = f"{adapted[0]} is on, so the driver moves it: set {adapted[0]} to false to fix it"
         yield skip(setting, f"{fact.ifname} per_queue", reason)
-    elif max(asked) >= len(fact.coalesce_queues):
+    elif max(asked, default=0) >= len(fact.coalesce_queues):
         reason = f"there is no queue {max(asked)} of {len(fact.coalesce_queues)}"
         yield impossible(setting, f"{fact.ifname} per_queue", reason)
     else:
-        yield from (
-            _queue(setting, fact, queue, asked[queue]) for queue in sorted(asked) if _differs(fact, queue, asked)
-        )
+        wanted = {queue: {**each, **asked.get(queue, {})} for queue in range(len(fact.coalesce_queues))}
+        differing = (queue for queue in wanted if _differs(fact, queue, wanted))
+        yield from (_queue(setting, fact, queue, wanted[queue]) for queue in differing)
 
 
 def _differs(fact: Ethtool, queue: int, asked: Mapping[int, Mapping[str, int]]) -> bool:

@@ -261,10 +261,10 @@ def _steering(before: Sequence[Fact], reshaped: set[str]) -> Iterator[Change]:
 def _spreading(before: Sequence[Fact], reshaped: set[str]) -> Iterator[Change]:
     """An indirection table that somebody chose: drivers may fall back to their own when they make queues anew."""
     for fact in before:
-        if isinstance(fact, Rss) and fact.key in reshaped and fact.table:
-            if not is_default(parse_table(fact.table), fact.queues):
-                op = Request("rss", {"table": fact.table}, {"table": ""}, ifindex=fact.ifindex, ifname=fact.ifname)
-                yield Change(knob="channels", target=f"{fact.ifname} table", op=op, nic=fact.key)
+        chosen = isinstance(fact, Rss) and fact.table and not is_default(parse_table(fact.table), fact.queues)
+        if isinstance(fact, Rss) and chosen and fact.key in reshaped:
+            op = Request("rss", {"table": fact.table}, {"table": ""}, ifindex=fact.ifindex, ifname=fact.ifname)
+            yield Change(knob="channels", target=f"{fact.ifname} table", op=op, nic=fact.key)
 
 
 def _mask(cpulist: str) -> str:

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from tuners.hostfacts import HostFacts
 from wire.cpulist import format_cpulist, parse_cpulist, parse_cpumask
-from wire.facts import Fact, Irq, Napi, Queue, Queues, Rss, Softnet
+from wire.facts import Fact, Irq, Napi, Ntuple, Queue, Queues, Rss, Softnet
 from wire.policy import Change, FileWrite, IrqBan, Request
 
 _IRQ = re.compile(r"/proc/irq/(\d+)/smp_affinity_list")
@@ -28,7 +28,8 @@ def ethtool(facts: HostFacts, change: Change) -> HostFacts:
     message: dict[str, object] = {**getattr(fact, op.message), **op.after}
     gone: list[Fact] = []
     if op.message in _RECREATE_QUEUES:
-        fleeting: tuple[Fact, ...] = (*facts.of(Irq), *facts.of(Queues), *facts.of(Rss), *facts.of(Napi))
+        kinds = (Irq, Queues, Rss, Ntuple, Napi)  # to be read again
+        fleeting: list[Fact] = [each for kind in kinds for each in facts.of(kind)]
         gone += [each for each in fleeting if each.key == change.nic]
     return facts.replace([structs.replace(fact, **{op.message: message})], gone)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec import structs
 
 from wire.facts import Ethtool, Fact, Irq, Napi, NapiInstance, Nic, Ntuple, NtupleRule, Rss, RssContext, Softnet
 from wire.flowrule import format_rule, parse_rule
@@ -54,8 +55,12 @@ def facts_of(draw: st.DrawFn, made: list[Fact]) -> list[Fact]:
     if draw(st.booleans()):
         found.append(_rss(draw, nic, names))
     if draw(st.booleans()):
-        places = draw(st.sets(st.integers(0, 7) | st.integers(1018, 1023)))
-        rules = [format_rule(parse_rule(rule)) for rule in RULES[1:]] + ["other type 0x12 match 00 mask ff to 0x1"]
+        places = draw(st.sets(st.integers(0, 7) | st.integers(1018, 1022)))
+        rules = [format_rule(parse_rule(rule)) for rule in RULES[1:]]
+        rules += ["other type 0x12 match 00 mask ff to 0x1"] * draw(st.integers(0, 1))
+        (ethtool,) = (fact for fact in made if isinstance(fact, Ethtool))
+        features = {**ethtool.features, "rx-ntuple-filter": True}
+        found.append(structs.replace(ethtool, features=features))
         table = [NtupleRule(location=place, rule=draw(st.sampled_from(rules))) for place in sorted(places)]
         found.append(Ntuple(**names, size=1024, rules=table))
     if draw(st.booleans()):
@@ -65,7 +70,8 @@ def facts_of(draw: st.DrawFn, made: list[Fact]) -> list[Fact]:
 
 def _rss(draw: st.DrawFn, nic: Nic, names: dict[str, Any]) -> Rss:
     table: list[int] = draw(st.sampled_from([0, 1, 128])) * [draw(st.integers(0, nic.rx_queues - 1))]
-    if table and draw(st.booleans()):
+    in_turn = draw(st.booleans())
+    if table and in_turn:
         table = [at % nic.rx_queues for at in range(128)]
     return Rss(
         **names,

@@ -27,7 +27,7 @@ SPEC_VALUES: dict[str, dict[str, st.SearchStrategy[Value]]] = {
     "coalesce": {
         **{name: st.booleans() for name in ("adaptive_rx", "adaptive_tx")},
         **{name: st.integers(0, 300) for name in ("rx_usecs", "tx_usecs", "rx_frames", "rx_usecs_low")},
-        "per_queue": st.sampled_from(["0: rx_usecs=8", "0-3: rx_usecs=50 tx_frames=8; 1: rx_usecs=0"]),
+        "per_queue": st.sampled_from(["0: tx_frames=8", "0: tx_frames=8; 1: tx_frames=0"]),
     },
     "irq_affinity": {
         "placement": st.sampled_from(["local", "spread", "list"]),
@@ -38,6 +38,12 @@ SPEC_VALUES: dict[str, dict[str, st.SearchStrategy[Value]]] = {
         "mode": st.sampled_from(["auto", "off", "all"]),
         "flow_entries": st.integers(0, 70000),
         "accelerated": st.booleans(),
+    },
+    "auto": {
+        "objective": st.sampled_from(["throughput", "latency", "pps", "balanced"]),
+        **{name: st.integers(1, 20) for name in ("queues_min", "queues_max")},
+        "rings_max": st.integers(1, 9000),
+        "usecs_max": st.integers(0, 300),
     },
     **facts_steering.SPEC_VALUES,
     **facts_host.SPEC_VALUES,
@@ -104,7 +110,9 @@ def _steered(fact: Fact, cpus: str) -> Fact:
 
 def current(facts: HostFacts, change: Change) -> object:
     """What the facts say of the thing a change is about, in the change's own terms."""
-    known = [module.current(facts, change) for module in (facts_sriov, facts_host, facts_xdp, facts_keeping)]
+    known = [
+        module.current(facts, change) for module in (facts_sriov, facts_host, facts_traffic, facts_xdp, facts_keeping)
+    ]
     found = next((one for one in (facts_steering.current(facts.all(), change), *known) if one is not None), None)
     return _of_nic(facts, change) if found is None else found
 
