@@ -8,7 +8,8 @@ from contextlib import closing, suppress
 from typing import NamedTuple
 
 from machine import Machine, MachineError, UnsupportedError, netlink, nla
-from wire.discipline import DEFAULT, MULTI, codel_us, parse, spell, stands
+from wire.cpulist import parse_cpulist
+from wire.discipline import DEFAULT, MULTI, codel_us, of_queues, parse, spell, stands
 from wire.policy import Request, Values
 
 NEWQDISC, DELQDISC, GETQDISC, GETTFILTER = 36, 37, 38, 46
@@ -166,48 +167,41 @@ def tree(found: list[Discipline]) -> tuple[str, dict[int, str]]:
     return root.text, leaves
 
 
-def read_tree(machine: Machine, ifindex: int) -> dict[str, str]:
-    """`tree` with flat names: "root", and the queues' numbers. Raises MachineError."""
-    root, leaves = tree(read_one(machine, ifindex))
-    return {"root": root, **{str(queue): text for queue, text in leaves.items()}}
-
-
-def write_tree(machine: Machine, ifindex: int, wanted: Mapping[str, str]) -> None:
-    """Replace root and leaves by those wanted, each in one request, until which the old one serves.
+def write_tree(machine: Machine, ifindex: int, root: str, leaves: Mapping[int, str]) -> None:
+    """Replace root ("": it stays) and leaves by those wanted, each in one request, until which the old one serves.
 
     Raises MachineError; then all is as it was. A default root ("0:") comes back by deleting what stands there.
     """
-    now = read_tree(machine, ifindex)
+    now = tree(read_one(machine, ifindex))
     with closing(netlink.Channel(netlink.ROUTE)) as channel:
         try:
-            _write(machine, channel, ifindex, wanted)
+            _write(machine, channel, ifindex, (root or now[0], leaves))
         except MachineError:
             with suppress(MachineError):
                 _write(machine, channel, ifindex, now)
             raise
 
 
-def _write(machine: Machine, channel: netlink.Channel, ifindex: int, wanted: Mapping[str, str]) -> None:
-    now = read_tree(machine, ifindex)
-    root = wanted.get("root", now["root"])
+def _write(machine: Machine, channel: netlink.Channel, ifindex: int, wanted: tuple[str, Mapping[int, str]]) -> None:
+    now, have = tree(read_one(machine, ifindex))
+    root, leaves = wanted
     kind, handle, _ = parse(root)
-    leaves = {name: text for name, text in wanted.items() if name.isdigit() and text}
-    lost = [name for name, text in leaves.items() if parse(text)[1] == DEFAULT and not _is(now.get(name, ""), text)]
-    if kind == "mq" and lost and parse(now["root"])[1] != DEFAULT:  # default leaves only come with a new root
+    lost = [queue for queue, text in leaves.items() if parse(text)[1] == DEFAULT and not _is(have.get(queue, ""), text)]
+    if kind == "mq" and lost and parse(now)[1] != DEFAULT:  # default leaves only come with a new root
         _send(channel, ifindex, (0, ROOT), None)
-        now = read_tree(machine, ifindex)
-    if not _is(now["root"], root):
+        now, have = tree(read_one(machine, ifindex))
+    if not _is(now, root):
         if handle == DEFAULT:
             _send(channel, ifindex, (0, ROOT), None)
             return
-        _put(channel, ifindex, ROOT, now["root"], root)
-        now = read_tree(machine, ifindex)
+        _put(channel, ifindex, ROOT, now, root)
+        have = tree(read_one(machine, ifindex))[1]
     if handle == DEFAULT or kind not in MULTI:
         return
     major = int(handle.rstrip(":"), 16) << 16
-    for name, text in leaves.items():
-        if not stands(now.get(name, ""), text):
-            _put(channel, ifindex, major | int(name) + 1, now.get(name, ""), text)
+    for queue, text in leaves.items():
+        if text and not stands(have.get(queue, ""), text):
+            _put(channel, ifindex, major | queue + 1, have.get(queue, ""), text)
 
 
 def _put(channel: netlink.Channel, ifindex: int, parent: int, now: str, wanted: str) -> None:
@@ -239,10 +233,13 @@ def _send(channel: netlink.Channel, ifindex: int, place: tuple[int, int], attrib
 
 
 def read_values(machine: Machine, op: Request) -> Values:
-    """The tree in the request's names; "" where no discipline stands."""
-    return {**dict.fromkeys(op.after, ""), **read_tree(machine, op.ifindex)}
+    """The tree in the request's names: "root", and lists of queues ("0-3"); "" where no discipline stands."""
+    root, leaves = tree(read_one(machine, op.ifindex))
+    return {name: root if name == "root" else of_queues(leaves, name) for name in op.after}
 
 
 def set_values(machine: Machine, op: Request) -> None:
     """Bring the tree to the request's `after`. Raises MachineError."""
-    write_tree(machine, op.ifindex, {name: str(text) for name, text in op.after.items()})
+    lists = [(parse_cpulist(name), str(text)) for name, text in op.after.items() if name != "root"]
+    leaves = {queue: text for queues, text in lists for queue in queues}
+    write_tree(machine, op.ifindex, str(op.after.get("root", "")), leaves)

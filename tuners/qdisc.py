@@ -7,6 +7,7 @@ from msgspec import structs
 from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
 from tuners.knob import Spec, Step, impossible, skip
+from wire.cpulist import format_cpulist, parse_cpulist
 from wire.discipline import DEFAULT, MULTI, codel_us, parse, spell, stands
 from wire.facts import Qdisc
 from wire.policy import Blast, Change, FileWrite, Request, Setting, Value, Values
@@ -109,13 +110,19 @@ def _options(kind: str, values: Values) -> dict[str, str]:
 
 
 def _replace(setting: Setting, fact: Qdisc, kind: str, options: dict[str, str]) -> Iterable[Change]:
-    now = tree(fact)
-    wanted = _wanted(fact, kind, options)
-    before: Values = {name: now[name] for name in wanted if now[name] != wanted[name]}
-    if not before:
+    root, leaves = _wanted(fact, kind, options)
+    differs: dict[tuple[str, str], list[int]] = {}
+    for queue, pair in enumerate(zip(fact.queues, leaves, strict=True)):
+        if pair[0] != pair[1]:
+            differs.setdefault(pair, []).append(queue)
+    pairs = {format_cpulist(queues): pair for pair, queues in differs.items()}
+    if root != fact.root:
+        pairs = {"root": (fact.root, root), **pairs}
+    if not pairs:
         return
-    after: Values = {name: wanted[name] for name in before}
-    in_place = all(parse(str(before[name]))[:2] == parse(str(after[name]))[:2] for name in before)
+    before: Values = {name: pair[0] for name, pair in pairs.items()}
+    after: Values = {name: pair[1] for name, pair in pairs.items()}
+    in_place = all(parse(now)[:2] == parse(then)[:2] for now, then in pairs.values())
     yield Change(
         knob=NAME,
         target=f"{fact.ifname} discipline",
@@ -127,23 +134,17 @@ def _replace(setting: Setting, fact: Qdisc, kind: str, options: dict[str, str]) 
     )
 
 
-def tree(fact: Qdisc) -> dict[str, str]:
-    """The disciplines by flat names, as the request has them."""
-    return {"root": fact.root, **{str(queue): text for queue, text in enumerate(fact.queues)}}
-
-
-def _wanted(fact: Qdisc, kind: str, options: dict[str, str]) -> dict[str, str]:
-    """The tree as it is to be: mq over a discipline per queue; the discipline itself where there is one queue."""
+def _wanted(fact: Qdisc, kind: str, options: dict[str, str]) -> tuple[str, list[str]]:
+    """Root and leaves as they are to be: mq over a discipline per queue; the one itself where there is one queue."""
     root, handle, _ = parse(fact.root)
     ours = _HANDLES[handle == _HANDLES[0]]
     if len(fact.queues) < 2:
-        return {"root": _one(fact.root, kind, options, ours)}
+        return _one(fact.root, kind, options, ours), fact.queues
     if root in MULTI and all(stands(text, spell(kind, "", options)) for text in fact.queues):
-        return tree(fact)
+        return fact.root, fact.queues
     if root in MULTI and handle != DEFAULT:
-        leaves = [_one(text, kind, options, "") for text in fact.queues]
-        return {"root": fact.root, **{str(queue): text for queue, text in enumerate(leaves)}}
-    return {"root": spell("mq", ours), **{str(queue): spell(kind, "", options) for queue in range(len(fact.queues))}}
+        return fact.root, [_one(text, kind, options, "") for text in fact.queues]
+    return spell("mq", ours), [spell(kind, "", options)] * len(fact.queues)
 
 
 def _one(now: str, kind: str, options: dict[str, str], handle: str) -> str:
@@ -192,9 +193,10 @@ def project(facts: HostFacts, change: Change) -> HostFacts:
     fact = next(one for one in facts.of(Qdisc) if one.key == change.nic)
     op = change.op
     if isinstance(op, Request):
-        now = {**tree(fact), **{name: str(text) for name, text in op.after.items()}}
-        queues = [now[str(queue)] for queue in range(len(fact.queues))]
-        return facts.replace([structs.replace(fact, root=now["root"], queues=queues)])
+        lists = [(parse_cpulist(name), str(text)) for name, text in op.after.items() if name != "root"]
+        made = {queue: text for queues, text in lists for queue in queues}
+        queues = [made.get(queue, text) for queue, text in enumerate(fact.queues)]
+        return facts.replace([structs.replace(fact, root=str(op.after.get("root", fact.root)), queues=queues)])
     if not isinstance(op, FileWrite):
         return facts
     place, _, name = op.path.rpartition("/")

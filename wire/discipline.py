@@ -5,6 +5,8 @@
 
 from collections.abc import Mapping
 
+from wire.cpulist import parse_cpulist
+
 DEFAULT = "0:"
 MULTI = ("mq", "mqprio")  # kinds with a class per transmit queue
 
@@ -23,10 +25,20 @@ def parse(text: str) -> tuple[str, str, dict[str, str]]:
 
 
 def stands(now: str, wanted: str) -> bool:
-    """True when the discipline `now` has all that `wanted` says; one like a default does for the default."""
+    """True when the discipline `now` has all that `wanted` says; one like a default does for the default.
+
+    Of several queues that differ in their disciplines, " | " between them, each has to.
+    """
+    if " | " in now:
+        return all(stands(each, wanted) for each in now.split(" | "))
     kind, handle, options = parse(now)
     want_kind, want_handle, want_options = parse(wanted)
     return kind == want_kind and want_handle in ("", DEFAULT, handle) and options.items() >= want_options.items()
+
+
+def of_queues(leaves: Mapping[int, str], queues: str) -> str:
+    """The discipline of the queues in a list such as "0-3", " | " between those that differ."""
+    return " | ".join(dict.fromkeys(leaves.get(queue, "") for queue in parse_cpulist(queues)))
 
 
 def codel_us(wanted: int) -> int:

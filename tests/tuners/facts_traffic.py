@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 from msgspec import structs
 
-from tuners import dcb, link, qdisc
+from tuners import dcb, link
 from tuners.hostfacts import HostFacts
+from wire.discipline import of_queues
 from wire.facts import Dcb, Ethtool, Fact, Lldp, Nic, Qdisc, Sysctl, SysctlOwner, Timestamping
 from wire.policy import Change, FileWrite, Request, Value
 
@@ -79,7 +80,11 @@ def facts_of(draw: st.DrawFn, made: Sequence[Fact]) -> list[Fact]:
             supported=[*draw(st.sampled_from([[], MODES])), "Autoneg", "RS"],
             advertised=draw(st.lists(st.sampled_from(MODES), unique=True)),
             fec=draw(st.sampled_from([[], ["None"], ["auto", "None"], ["RS"]])),
-            pause=draw(st.sampled_from([{}, {"autoneg": True, "rx": True, "tx": False}, {"rx": False, "tx": False}])),
+            pause=draw(
+                st.sampled_from(
+                    [{}, {"autoneg": True, "rx": True, "tx": False}, {"autoneg": False, "rx": False, "tx": False}]
+                )
+            ),
             eee=draw(st.sampled_from([{}, {"enabled": True, "active": False}, {"enabled": False}])),
         ),
         Nic(
@@ -175,7 +180,9 @@ def current(facts: HostFacts, change: Change) -> object:
 def _texts(facts: HostFacts, key: str, op: Request) -> dict[str, Value]:
     match op.message:
         case "qdisc":
-            return dict(qdisc.tree(next(one for one in facts.of(Qdisc) if one.key == key)))
+            fact = next(one for one in facts.of(Qdisc) if one.key == key)
+            leaves = dict(enumerate(fact.queues))
+            return {name: fact.root if name == "root" else of_queues(leaves, name) for name in op.before}
         case "linkmodes":
             return {"mode": link.spell(facts.nics[key], facts.ethtool[key])}
         case "fec":
