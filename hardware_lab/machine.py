@@ -73,6 +73,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     bmc: bool = True
     tpm: bool = True
     watchdog: bool = True
+    iommu: bool = False  # Intel's: functions in groups, which VFIO needs
 
     @property
     def cpus(self) -> int:

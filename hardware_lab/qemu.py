@@ -17,6 +17,7 @@ FIRST_NIC_SLOT, FIRST_NVME_SLOT, SPARE_SLOT = 10, 40, 60
 MONITORS = ("qmp.sock", "qmp-bmc.sock", "qmp-watch.sock")
 TCG = ("-accel", "tcg,thread=single,tb-size=512", "-cpu", "EPYC")
 _DRIVERS = {"igb": "igb", "virtio-net": "virtio-net-pci", "e1000e": "e1000e"}
+IOMMU = ("-device", "intel-iommu,intremap=on")  # before the devices that it is for
 KVM = ("-accel", "kvm", "-cpu", "host")
 
 
@@ -47,7 +48,7 @@ def argv(
 ) -> list[str]:
     """The whole command; `cables` are the netdev options behind each NIC. NVMe makes snapshots impossible."""
     machine = server.machine
-    parts = [
+    parts: list[Sequence[str]] = [
         [
             "qemu-system-x86_64",
             "-name",
@@ -59,6 +60,7 @@ def argv(
             "none",
         ],
         _memory_and_cpus(machine, place),
+        IOMMU if machine.iommu else [],
         _boot(server, place, image),
         _sockets(place),
         _buses(machine),
@@ -103,6 +105,7 @@ def _boot(server: Server, place: Place, image: Image) -> list[str]:
         "systemd.hostname": server.name,
         "systemd.machine_id": server.uuid.replace("-", ""),
     }
+    settings |= {"intel_iommu": "on"} if server.machine.iommu else {}
     line = " ".join(["quiet", "nokaslr", "no_timer_check", *(f"{key}={value}" for key, value in settings.items())])
     return [
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", line),
