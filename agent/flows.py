@@ -31,11 +31,11 @@ def parse(text: str, sockets: Collection[str] = ()) -> list[Flow]:
     """Established connections to SSH's port or of these sockets, of /proc/net/tcp or tcp6."""
     found: list[Flow] = []
     for fields in map(str.split, text.splitlines()[1:]):
-        if len(fields) <= _INODE or fields[3] != _ESTABLISHED:
+        if len(fields) < 4 or fields[3] != _ESTABLISHED:
             continue
         local, _, local_port = fields[1].rpartition(":")
         remote, _, remote_port = fields[2].rpartition(":")
-        if int(local_port, 16) == guard.SSH_PORT or fields[_INODE] in sockets:
+        if int(local_port, 16) == guard.SSH_PORT or (len(fields) > _INODE and fields[_INODE] in sockets):
             ends = guard.parse_address(remote), int(remote_port, 16), guard.parse_address(local), int(local_port, 16)
             found.append(Flow(*ends))
     return found
