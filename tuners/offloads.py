@@ -1,12 +1,12 @@
 """Which work the NIC does for the CPU: ethtool features, by the kernel's names or by the usual short ones."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tuners import projection
 from tuners.about import About, Stage
 from tuners.hostfacts import HostFacts
-from tuners.knob import Spec, Step, ethtool_change, skip
-from wire.facts import Ethtool
+from tuners.knob import Spec, Step, ethtool_change, impossible, skip
+from wire.facts import Ethtool, Ntuple
 from wire.policy import Blast, Setting, Values
 
 NAME = "offloads"
@@ -17,8 +17,8 @@ ABOUT = About(
     unit="on, off",
     undo="the features before",
     blast=Blast.LINK,
-    facts=("nic", "ethtool"),
-    quirks="ntuple off deletes the rules",
+    facts=("nic", "ethtool", "ntuple"),
+    quirks="ntuple off deletes the rules, so it is refused while there are some",
 )
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -113,10 +113,10 @@ def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
         if fact is None or not fact.features:
             yield skip(setting, facts.nics[setting.nic].ifname, "unsupported by the driver")
         else:
-            yield from _one(setting, fact)
+            yield from _one(setting, fact, {rules.key: len(rules.rules) for rules in facts.of(Ntuple)})
 
 
-def _one(setting: Setting, fact: Ethtool) -> Iterable[Step]:
+def _one(setting: Setting, fact: Ethtool, rules: Mapping[str, int]) -> Iterable[Step]:
     before: Values = {}
     after: Values = {}
     for name, (wanted, asked) in sorted(_features(setting.values, fact).items()):
@@ -127,6 +127,9 @@ def _one(setting: Setting, fact: Ethtool) -> Iterable[Step]:
             continue
         elif name in fact.features_fixed:
             yield skip(setting, f"{fact.ifname} {asked}", f"{name} is fixed {'on' if active else 'off'} by the driver")
+        elif name == "rx-ntuple-filter" and rules.get(fact.key):
+            reason = f"turning it off deletes {rules[fact.key]} flow rules: take them away first"
+            yield impossible(setting, f"{fact.ifname} {asked}", reason)
         else:
             before[name], after[name] = active, wanted
     if after:

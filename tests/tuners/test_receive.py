@@ -172,6 +172,12 @@ def test_rules_need_the_feature(facts: Callable[..., HostFacts]) -> None:
     assert why(planned(off, "ntuple", rules="udp4 drop", locations="0-3")) == "needs offloads: {ntuple: true}"
 
 
+def test_the_feature_is_not_turned_off_over_anybodys_rules(facts: Callable[..., HostFacts]) -> None:
+    made = planned(facts(rules((9, "udp4 drop"))), "offloads", ntuple=False)
+    assert why(made) == "turning it off deletes 1 flow rules: take them away first"
+    assert after(planned(facts(rules()), "offloads", ntuple=False)) == [{"rx-ntuple-filter": False}]
+
+
 # -- napi and busy_poll --
 
 
