@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 import yaml
 
-from tuners import select
+from tuners import qdisc, select
 from tuners.about import Scope
 from tuners.hostfacts import HostFacts
 from tuners.knob import expected, problem
@@ -159,7 +159,13 @@ def _rps(values: Values) -> str:
     return "accelerated needs flow_entries" if needs else ""
 
 
-_CONTRADICTIONS: dict[str, Callable[[Values], str]] = {"rss": _rss, "ntuple": _ntuple, "napi": _napi, "rps": _rps}
+_CONTRADICTIONS: dict[str, Callable[[Values], str]] = {
+    "rss": _rss,
+    "ntuple": _ntuple,
+    "napi": _napi,
+    "rps": _rps,
+    "qdisc": qdisc.contradiction,
+}
 
 
 def _contradiction(knob: str, values: Values) -> str:
