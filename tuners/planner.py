@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from tuners import quirks
+from tuners import auto, quirks
 from tuners.about import Scope, Stage
 from tuners.hostfacts import HostFacts
 from tuners.knob import Step, impossible, problem, skip
@@ -65,6 +65,9 @@ def _sound(settings: Sequence[Setting], facts: HostFacts, skips: list[Skip]) -> 
             skips.append(impossible(setting, _target(setting, facts), "is set twice; the first stands"))
         else:
             known[setting.knob, setting.nic] = setting
+    for knob, nic in [place for place in known if place[0] in auto.OWNS and (auto.NAME, place[1]) in known]:
+        setting = known.pop((knob, nic))
+        skips.append(skip(setting, _target(setting, facts), "auto chooses it"))
     return list(known.values())
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from tuners import (
+    auto,
     busy_poll,
     cache,
     channels,
@@ -79,6 +80,7 @@ ALL: tuple[Tuner, ...] = (
     rings,
     offloads,
     coalesce,
+    auto,
     rss,
     ntuple,
     irq_affinity,
