@@ -24,6 +24,7 @@ PRESETS: dict[str, dict[str, Values]] = {
         "offloads": {"lro": False},
         "coalesce": {"adaptive_rx": False, "adaptive_tx": False, "rx_usecs": 0, "tx_usecs": 0},
         "cpu_power": {"cpus": "irq", "wakeup_us": 3},  # TuneD latency-performance: C1, else 3 µs; here where IRQs are
+        "busy_poll": {"busy_read": 50, "busy_poll": 50},  # TuneD network-latency; Linux 91815639: TCP_RR x2.3 on virtio
         "numa_memory": {"numa_balancing": False},  # TuneD network-latency: its page faults come at any moment
         **_PLACED,
     },
@@ -32,6 +33,7 @@ PRESETS: dict[str, dict[str, Values]] = {
         "channels": {"combined": "auto"},
         "rings": {"rx": "max", "tx": "max"},
         "offloads": {"gro": False, "lro": False},
+        "rss": {"udp4": "sdfn", "udp6": "sdfn"},  # ethtool(8): by addresses alone one pair's UDP is one queue's
         "coalesce": {"adaptive_rx": True, "adaptive_tx": False},
         **_PLACED,
     },
