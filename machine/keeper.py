@@ -122,6 +122,7 @@ class Keeper:
         self._fans: dict[str, Fan] = {}
         self._dogs: dict[str, Dog] = {}
         self._guard = -1
+        self._said: set[str] = set()
         self.stopping = False
 
     def round(self) -> bool:
@@ -157,7 +158,13 @@ class Keeper:
             elif word == "well":
                 dog.feed(feed.timeout_s)
         except OSError as error:
-            sys.stderr.write(f"{name}: {error}\n")
+            self._complain(f"{name}: {error}")
+
+    def _complain(self, text: str) -> None:
+        """Say what does not work once, not every second."""
+        if text not in self._said:
+            self._said.add(text)
+            sys.stderr.write(f"{text}\n")
 
     def close(self) -> None:
         """Told to stop: fans at full speed, watchdogs disarmed."""
