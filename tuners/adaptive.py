@@ -61,61 +61,60 @@ def decide(looks: Sequence[Look], fact: Ethtool, bounds: Bounds, useless: Callab
     seen = looks[-LOOKS:]
     if len(seen) < LOOKS or any(each.packets_per_s < LEAST_PACKETS for each in seen):
         return None
-    steps = (rule(seen, fact, bounds) for rule in _RULES)
-    return next((step for step in steps if step is not None and not useless(step)), None)
+    steps = (step for rule in _RULES for step in rule(seen, fact, bounds))
+    return next((step for step in steps if not useless(step)), None)
 
 
-def _larger_ring(seen: Sequence[Look], fact: Ethtool, bounds: Bounds) -> Step | None:
+def _larger_ring(seen: Sequence[Look], fact: Ethtool, bounds: Bounds) -> list[Step]:
     now, most = fact.rings.get("rx", 0), min(fact.rings.get("rx_max", 0), bounds.rings_max)
     if not now or now >= most or any(each.lost < MANY_LOST for each in seen):
-        return None
+        return []
     share = min(each.lost for each in seen)
-    return Step("rings", {"rx": min(2 * now, most)}, f"{share:.2%} of the packets are lost for want of descriptors")
+    return [Step("rings", {"rx": min(2 * now, most)}, f"{share:.2%} of the packets are lost for want of descriptors")]
 
 
-def _more_queues(seen: Sequence[Look], fact: Ethtool, bounds: Bounds) -> Step | None:
+def _more_queues(seen: Sequence[Look], fact: Ethtool, bounds: Bounds) -> list[Step]:
     if any(each.busiest < HOT or each.busiest < UNEVEN * each.mean for each in seen):
-        return None
+        return []
     return _queues(fact, bounds, 2.0, f"one CPU is {seen[-1].busiest:.0%} busy with packets, others are not")
 
 
-def _fewer_queues(seen: Sequence[Look], fact: Ethtool, bounds: Bounds) -> Step | None:
+def _fewer_queues(seen: Sequence[Look], fact: Ethtool, bounds: Bounds) -> list[Step]:
     if bounds.objective is Objective.LATENCY or any(each.busiest > COOL for each in seen):
-        return None
+        return []
     return _queues(fact, bounds, 0.5, f"the busiest CPU is only {seen[-1].busiest:.0%} busy with packets")
 
 
-def _queues(fact: Ethtool, bounds: Bounds, times: float, reason: str) -> Step | None:
+def _queues(fact: Ethtool, bounds: Bounds, times: float, reason: str) -> list[Step]:
     values: Values = {}
     for name in counted(fact):
         now, most = fact.channels.get(name, 0), min(fact.channels.get(f"{name}_max", 0), bounds.queues_max)
         wanted = max(min(int(now * times), most), min(bounds.queues_min, most), 1)
         if (wanted - now) * (times - 1) > 0:
             values[name] = wanted
-    return Step("channels", values, reason) if values else None
+    return [Step("channels", values, reason)] if values else []
 
 
-def _calmer(seen: Sequence[Look], fact: Ethtool, bounds: Bounds) -> Step | None:
+def _calmer(seen: Sequence[Look], fact: Ethtool, bounds: Bounds) -> list[Step]:
     queues = max(1, fact.channels.get("combined", 0) + fact.channels.get("rx", 0))
     rate = min(each.wakeups_per_s for each in seen) / queues
     if bounds.objective is Objective.LATENCY or rate < CALM_PER_QUEUE or fact.coalesce.get("use_adaptive_rx"):
-        return None
+        return []
     now = int(fact.coalesce.get("rx_usecs", bounds.usecs_max))
     longer = [usecs for usecs in USECS if now < usecs <= bounds.usecs_max]
     reason = f"{rate:.0f} interrupts a second and queue"
-    return Step("coalesce", {"rx_usecs": longer[0]}, reason) if longer else None
+    return [Step("coalesce", {"rx_usecs": usecs}, reason) for usecs in longer]
 
 
-def _prompter(seen: Sequence[Look], fact: Ethtool, bounds: Bounds) -> Step | None:
+def _prompter(seen: Sequence[Look], fact: Ethtool, bounds: Bounds) -> list[Step]:
     if bounds.objective is not Objective.LATENCY or any(each.busiest > HOT / 2 for each in seen):
-        return None
+        return []
     reason = "packets wait, and CPUs have time"
     if fact.coalesce.get("use_adaptive_rx"):
         shorter = [usecs for usecs in USECS if usecs <= min(8, bounds.usecs_max)]
-        return Step("coalesce", {"adaptive_rx": False, "rx_usecs": shorter[-1]}, reason)
+        return [Step("coalesce", {"adaptive_rx": False, "rx_usecs": shorter[-1]}, reason)]
     now = int(fact.coalesce.get("rx_usecs", 0))
-    shorter = [usecs for usecs in USECS if usecs < now]
-    return Step("coalesce", {"rx_usecs": shorter[-1]}, reason) if shorter else None
+    return [Step("coalesce", {"rx_usecs": usecs}, reason) for usecs in reversed(USECS) if usecs < now]
 
 
 _RULES = (_larger_ring, _more_queues, _prompter, _calmer, _fewer_queues)
