@@ -37,11 +37,11 @@ class Stat(NamedTuple):
 def collect(machine: Machine) -> Iterator[Processes]:
     """One `Processes`; raises NotPresentError without /proc/uptime."""
     uptime = sysfs.text(machine, "/proc/uptime").partition(".")[0]
-    if not uptime.isdigit():
+    if not uptime.isdecimal():
         raise NotPresentError("/proc/uptime does not say how long the machine is up")
     found: list[Process] = []
     left_out = 0
-    for pid in sorted(map(int, filter(str.isdigit, sysfs.names(machine, "/proc")))):
+    for pid in sorted(map(int, filter(str.isdecimal, sysfs.names(machine, "/proc")))):
         stat = parse_stat(sysfs.text(machine, f"/proc/{pid}/stat"))
         if stat is None or stat.kernel or int(uptime) - stat.start // _TICKS < LEAST_AGE_S:
             continue
@@ -57,7 +57,7 @@ def parse_stat(text: str) -> Stat | None:
     """Name, whether it is the kernel's own, start in ticks; None for what is no such line. The name may hold `)`."""
     head, _, rest = text.rpartition(")")
     fields = rest.split()
-    if len(fields) < 20 or not (fields[6].isdigit() and fields[19].isdigit()):
+    if len(fields) < 20 or not (fields[6].isdecimal() and fields[19].isdecimal()):
         return None
     return Stat(head.partition("(")[2], bool(int(fields[6]) & _KERNEL_THREAD), int(fields[19]))
 
@@ -65,7 +65,7 @@ def parse_stat(text: str) -> Stat | None:
 def read_threads(machine: Machine, pid: int) -> dict[str, list[int]]:
     """CPU list -> the threads that may run there; threads that end meanwhile are left out."""
     found: dict[str, list[int]] = {}
-    for name in filter(str.isdigit, sysfs.names(machine, f"/proc/{pid}/task")):
+    for name in filter(str.isdecimal, sysfs.names(machine, f"/proc/{pid}/task")):
         if cpus := parse_allowed(sysfs.text(machine, f"/proc/{pid}/task/{name}/status")):
             found.setdefault(cpus, []).append(int(name))
     return {cpus: sorted(found[cpus]) for cpus in sorted(found)}

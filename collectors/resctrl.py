@@ -63,7 +63,7 @@ def read_group(machine: Machine, name: str) -> CacheGroup:
         mode=clean(sysfs.text(machine, f"{folder}/mode")),
         cpus=sysfs.cpulist(machine, f"{folder}/cpus_list"),
         schemata=parse_schemata(sysfs.text(machine, f"{folder}/schemata")),
-        tasks=sorted(int(task) for task in tasks if task.isdigit()),
+        tasks=sorted(int(task) for task in tasks if task.isdecimal()),
     )
 
 

@@ -64,7 +64,7 @@ def read_unit(machine: Machine, path: str) -> Unit:
 def read_keepers(machine: Machine) -> list[str]:
     """Cgroups of this process and of SSH servers, sorted."""
     found = {read_cgroup(machine, "self")}
-    for pid in filter(str.isdigit, sysfs.names(machine, "/proc")):
+    for pid in filter(str.isdecimal, sysfs.names(machine, "/proc")):
         if sysfs.text(machine, f"/proc/{pid}/comm").startswith(_SERVERS):
             found.add(read_cgroup(machine, pid))
     return sorted(found - {"", "/"})
