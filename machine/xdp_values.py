@@ -80,7 +80,7 @@ def fill(values: Mapping[str, str | int | bool]) -> dict[str, Entries]:
 
 def acl_entries(rules: list[Rule]) -> Entries:
     """One entry of rh_acl per prefix: its rules, then those of the prefixes around it."""
-    made: Entries = {}
+    made: Entries = {number(96) + _MAPPED + bytes(4): bytes(_RULES * _RULE.size)}  # ::/0 is not about IPv4
     for source, both in by_prefix(rules).items():
         shift = 96 if source.version == 4 else 0
         key = number(source.prefixlen + shift) + _mapped(str(source.network_address))

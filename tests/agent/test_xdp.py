@@ -13,7 +13,7 @@ from machine import MachineError, bpf, xdp_attach
 from machine.change import LiveWriter
 from tests.agent.space import NIC, status, wait_for
 from tests.agent.xdp_space import DENIED, FAR, HERE, OTHER, XdpSpace
-from wire.policy import OutcomeStatus, Setting, Value
+from wire.policy import Blast, OutcomeStatus, Setting, Value
 
 pytestmark = pytest.mark.root
 LONG = 3600
@@ -26,7 +26,7 @@ def space(tmp_path: Path) -> Iterator[XdpSpace]:
     made.close()
 
 
-def want(space: XdpSpace, generation: int = 1, **values: Value) -> dict[str, Any]:
+def want(space: XdpSpace, *, generation: int = 1, **values: Value) -> dict[str, Any]:
     """The report of a transaction that wants these values."""
     given: dict[str, Value] = {"stale_s": LONG, **values}
     return space.apply(settings=[Setting(knob="xdp", nic=NIC, values=given)], generation=generation)
@@ -89,8 +89,8 @@ def test_access_lists_know_tcp_and_udp_ports_of_both_families(space: XdpSpace) -
         )
         return space.far_python(code).strip() == "1"
 
-    for port in (8080, 8100):
-        wait_for(lambda port=port: connects(port), f"port {port}")  # type: ignore[misc]
+    for open_port in (8080, 8100):
+        wait_for(lambda port=open_port: connects(port), f"port {open_port}")  # type: ignore[misc]
     assert [connects(8081), connects(8081, OTHER)] == [False, True]
     ask = (
         "import socket\ns = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\ns.settimeout(0.4)\n"
@@ -195,7 +195,7 @@ def test_ssh_and_the_broker_are_never_dropped(space: XdpSpace) -> None:
     assert session.stdin
     assert session.stdout.readline() == "up\n"
     allowed = Setting(
-        knob="xdp", nic=NIC, values={"programs": "acl", "acl_default": "deny", "stale_s": LONG}, allow=["blackhole"]
+        knob="xdp", nic=NIC, values={"programs": "acl", "acl_default": "deny", "stale_s": LONG}, allow=[Blast.BLACKHOLE]
     )
     assert status(space.apply(settings=[allowed])) == {"xdp": "applied"}
     assert not space.pings(FAR)

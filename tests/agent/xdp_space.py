@@ -116,12 +116,12 @@ class XdpSpace(Space):
         with LiveWriter() as writer:
             return function(writer)
 
-    def put(self, nic: str = NIC, **values: Value) -> None:
+    def put(self, **values: Value) -> None:
         """Make these what is ours on the NIC, as a transaction does, and bring it to life."""
         given: dict[str, Value] = {"mode": "native", "stale_s": 3600, **values}
 
         def write(writer: LiveWriter) -> None:
-            op = Request("xdp", {}, canonical(given), self.ifindex(nic), nic)
+            op = Request("xdp", {}, canonical(given), self.ifindex(), NIC)
             xdp_attach.write(writer, op)
             assert xdp.read(writer, op.ifindex) == op.after
             pulse.feed(writer)
