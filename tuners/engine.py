@@ -179,9 +179,19 @@ def apply_change(writer: Writer, change: Change, nics: Nics) -> Made:
         ensure(writer, change.op, nic)
     except MachineError as error:
         if why := _unsupported(change.op, error) or _ignored(writer, change.op, error, nic):
-            return Made(change, OutcomeStatus.UNSUPPORTED, why)
+            return _unmade(writer, change, nic, why)
         return Made(change, OutcomeStatus.FAILED, f"{change.target}: {error}", isinstance(error, StaleError))
     return Made(change, OutcomeStatus.APPLIED)
+
+
+def _unmade(writer: Writer, change: Change, nic: Nic | None, why: str) -> Made:
+    """Unsupported, with what was done of it before that was found out undone: the rest of a plan goes on."""
+    try:
+        ensure(writer, inverse(change.op), nic)
+    except MachineError as error:
+        if not isinstance(error, NotPresentError):  # then there is nothing that could be half done
+            return Made(change, OutcomeStatus.FAILED, f"{change.target}: {why}; half done: {error}")
+    return Made(change, OutcomeStatus.UNSUPPORTED, why)
 
 
 def apply(writer: Writer, changes: Sequence[Change], nics: Nics, stop: Callable[[], str] = str) -> list[Made]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from machine import DeniedError, MachineError, Writer
+from machine import DeniedError, MachineError, Writer, failure
 from machine.change import LiveWriter
 from tests.agent.space import NIC, WANTED, Space
 from tuners import engine, planner
@@ -307,3 +307,32 @@ def test_a_request_that_the_driver_takes_and_ignores_is_unsupported(space: Space
     (made,) = space.run(attempt)
     assert made.status is UNSUPPORTED
     assert made.reason == "the driver takes the request and leaves everything as it was"
+
+
+class HalfDone(LiveWriter):
+    """A driver that makes the first of a request's changes, and then says that it does not do that."""
+
+    stuck = False
+
+    def request(self, op: Request) -> None:
+        if not self.stuck:
+            first = dict([next(iter(op.after.items()))])
+            super().request(structs.replace(op, before={}, after=first))
+        if op.after["rx"] == 2 or self.stuck:
+            self.stuck = self.stuck or op.after["tx"] == 1
+            raise failure(errno.EOPNOTSUPP if op.after["rx"] == 2 else errno.EIO, "channels")
+
+
+@pytest.mark.parametrize(("tx", "status"), [(2, UNSUPPORTED), (1, FAILED)])
+def test_what_turns_out_to_be_unsupported_half_way_is_undone(space: Space, tx: int, status: OutcomeStatus) -> None:
+    facts, before = space.facts(), space.snapshot()
+    change = set_change(space.ifindex(), "channels", {"rx": 4, "tx": 4}, {"rx": 2, "tx": tx})
+
+    def attempt(_writer: Writer) -> Made:
+        with contextlib.closing(HalfDone()) as driver:
+            return engine.apply_change(driver, change, facts.nics)
+
+    made = space.run(attempt)
+    assert made.status is status, made.reason
+    assert ("half done" in made.reason) == (status is FAILED)
+    assert (space.snapshot() == before) == (status is UNSUPPORTED)
