@@ -11,7 +11,7 @@ import pytest
 
 from collectors.run import collect_facts
 from tests.agent.space import NIC, Space, status
-from wire.policy import Setting, Value
+from wire.policy import Setting, Value, Values
 
 pytestmark = pytest.mark.root
 SEEN = ("nic", "qdisc", "sysctl", "ethtool")
@@ -46,7 +46,7 @@ def test_disciplines_of_a_multi_queue_nic_are_replaced_and_come_back(space: Spac
 
 def test_kernel_settings_are_raised_only_and_come_back(space: Space) -> None:
     before = seen(space)
-    values = {
+    values: Values = {
         "net.core.somaxconn": "=> 100",
         "net.ipv4.tcp_rmem": "=> 8192 8192 99000000",
         "net.ipv4.tcp_fin_timeout": "7",
