@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from agent import VERSION, identity, notify
+from agent.adaptive import Adaptive
 from agent.commands import Commands
 from agent.config import Config
 from agent.events import pipeline
@@ -94,6 +95,7 @@ class Resident:
             publish=self._publish_reported,
             ended=self._reread,
         )
+        self.adaptive = Adaptive(machine, config.state, self.tuning, facts=self._known, tell=self.tell)
         peers = [f"{config.broker.host}:{config.broker.port}"]
         self.commands = Commands(config.state, observe=config.observe, peers=peers)
         self.watching = Watching(
@@ -149,6 +151,7 @@ class Resident:
             if any(name in self._planned_from() for name, _, _ in ran):
                 self._compare()
         self.tuning.step()
+        self.adaptive.step()
         for name, result in self.commands.step(self.tuning.undone):
             self._answer(name, result)
         self._send()
@@ -187,7 +190,7 @@ class Resident:
         flow_s = self.flow.wait_s() if self.link.connected else 60.0
         busy_s = 0.2 if self.commands.busy() else 60.0
         own_s = min(self.link.wait_s(), self.schedule.wait_s(), self.watching.wait_s(), self.pulse.wait_s())
-        return min(own_s, flow_s, notify.watchdog_s(), busy_s, BEAT_S)
+        return min(own_s, self.adaptive.wait_s(), flow_s, notify.watchdog_s(), busy_s, BEAT_S)
 
     def _wait(self, seconds: float) -> None:
         handles = [self._woken, self.tuning.fileno(), *self.watching.filenos()]
@@ -326,8 +329,7 @@ class Resident:
         self.tuning.retry()
         read_ms = min(self._read_ms.get(name, 0) for name in self._planned_from())
         if self.tuning.documents.desired is not None and read_ms > self.tuning.ended_ms:
-            facts = HostFacts(fact for facts in self.changes.facts.values() for fact in facts)
-            self.tuning.look(facts, connected=self.link.connected)
+            self.tuning.look(self._known(), connected=self.link.connected)
 
     def _planned_from(self) -> set[str]:
         """The collectors whose facts a plan of the present document is made from."""
@@ -339,6 +341,9 @@ class Resident:
         """Something was announced: read what it made old, and with a NIC all that is planned from."""
         nics = "nic" in collectors and self.tuning.documents.desired is not None
         self.schedule.ask(*collectors, *(self._planned_from() if nics else ()))
+
+    def _known(self) -> HostFacts:
+        return HostFacts(fact for facts in self.changes.facts.values() for fact in facts)
 
     def _reread(self) -> None:
         self.schedule.ask(*self._planned_from())

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import structs
 
-from agent import drift
+from agent import drift, statefile
 from agent.documents import Documents, RefusedError, undone
 from agent.outcomes import worst
 from tuners import measure
 from tuners.hostfacts import HostFacts
+from wire.codec import encode
 from wire.measure import Verdict
-from wire.policy import Desired, Outcome, OutcomeStatus, Reported, ReportedStatus
+from wire.policy import Desired, Outcome, OutcomeStatus, Reported, ReportedStatus, Setting, content_hash
 from wire.report import Event, Severity
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Tuning:
         self._final: Reported | None = None
         self._refused: set[str] = set()
         self._unkept: Desired | None = None  # arrived, but the disk did not take it
+        self._tried: Callable[[Reported | None], None] | None = None  # who hears of a step of the agent's own
 
     def offer(self, desired: Desired) -> None:
         """A document arrived: keep it when it is newer; what is wrong with it is told once."""
@@ -133,6 +135,22 @@ class Tuning:
             self._due(desired, results, earlier, connected=connected)
         elif earlier is None or not drift.same(earlier.outcomes, results):
             self._say(worst(results), results, tx=earlier.tx if earlier else "")
+
+    def trial(self, settings: list[Setting], tried: Callable[[Reported | None], None]) -> bool:
+        """Begin a transaction of the agent's own choice; `tried` hears what came of it. False when it cannot be now."""
+        desired = self.documents.desired
+        if desired is None or self._observe or self._child is not None or time.monotonic() < self._not_before_s:
+            return False
+        path = self._state / "trial.json"
+        try:
+            own = structs.replace(desired, generation=0, settings=settings, hash=content_hash(settings))
+            statefile.replace(path, encode(own))
+        except OSError as error:
+            log.warning("%s", error)
+            return False
+        self._tried = tried
+        self._spawn("--desired", str(path))
+        return True
 
     def acknowledged(self, first_sent_s: float) -> None:
         """The inventory has a row that was first sent at that monotonic time."""
@@ -217,12 +235,13 @@ class Tuning:
         self._not_before_s = now + min(PAUSE_S[1], PAUSE_S[0] * 2**self._tries)
         self._tries = min(self._tries + 1, 20)
 
-    def _spawn(self) -> None:
+    def _spawn(self, *more: str) -> None:
         import subprocess  # noqa: PLC0415 - only where something is to be changed
 
         argv = [sys.executable, "-m", "agent.transaction", "--state", str(self._state), "--start", self._start]
         for peer in self._peers:
             argv += ["--broker", peer]
+        argv += more
         path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))
         self._heard, self._final, self._verified_s = b"", None, None
         with (self._state / "transaction.err").open("wb") as errors:
@@ -257,7 +276,11 @@ class Tuning:
         self._verified_s = None
         self.ended_ms = time.time_ns() // 1_000_000
         self._after()
-        if self._final is not None:
+        tried, self._tried = self._tried, None
+        if tried is not None:
+            self._measured(self._final)
+            tried(self._final)
+        elif self._final is not None:
             self._report(self._final)
             self._measured(self._final)
             if code != NOTHING:
@@ -270,8 +293,10 @@ class Tuning:
         else:
             self._not_before_s = time.monotonic() + 5.0
 
-    def _measured(self, reported: Reported) -> None:
+    def _measured(self, reported: Reported | None) -> None:
         """What was measured is an event, once for all settings that were measured together."""
+        if reported is None:
+            return
         found = {one.effect.changed: one.effect for one in reported.outcomes if one.effect is not None}
         for effect in found.values():
             severity = Severity.WARNING if effect.verdict is Verdict.WORSE else Severity.INFO
@@ -313,6 +338,9 @@ class Tuning:
             self._report(made)
 
     def _report(self, reported: Reported) -> None:
+        if self.documents.refresh():  # rolled back by hand since this was found out: that stands
+            self._undone_outside()
+            return
         try:
             self.documents.report(reported)
         except OSError as error:
