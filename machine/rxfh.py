@@ -95,14 +95,15 @@ def set_values(machine: Machine, op: Request) -> None:
         raise MachineError(f"{op.ifname}: no symmetry {symmetric!r}")
     table, size = b"", _KEEP_TABLE
     if "table" in op.after:
-        wanted = _table(op.ifname, str(op.after["table"]), len(now.table))
+        wanted = sized_table(op.ifname, str(op.after["table"]), len(now.table))
         in_turn = wanted == spread(range(read_queues(machine, op.ifname)), len(wanted))
         table, size = (b"", 0) if in_turn else (struct.pack(f"={len(wanted)}I", *wanted), len(wanted))
-    key = _key(op.ifname, str(op.after["key"]), len(now.key) // 2) if "key" in op.after else b""
+    key = sized_key(op.ifname, str(op.after["key"]), len(now.key) // 2) if "key" in op.after else b""
     _set(machine, op.ifname, (0, size, len(key), number), table + key)
 
 
-def _table(ifname: str, text: str, size: int) -> list[int]:
+def sized_table(ifname: str, text: str, size: int) -> list[int]:
+    """The table of a text, of as many entries as the NIC has; raises MachineError."""
     try:
         table = parse_table(text)
     except ValueError as error:
@@ -112,7 +113,8 @@ def _table(ifname: str, text: str, size: int) -> list[int]:
     return table
 
 
-def _key(ifname: str, text: str, size: int) -> bytes:
+def sized_key(ifname: str, text: str, size: int) -> bytes:
+    """The key of hexadecimal digits, of as many bytes as the NIC has; raises MachineError."""
     key = bytes.fromhex(text)
     if len(key) != size:
         raise MachineError(f"{ifname}: the hash key has {size} bytes, not {len(key)}")
