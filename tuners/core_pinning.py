@@ -142,9 +142,20 @@ def _partitions(setting: Setting, facts: HostFacts, kinds: set[str]) -> Iterable
             yield skip(setting, name, "only a slice at the top can own CPUs: its parent would have to own them too")
         elif kind != "member" and not unit.cpus:
             yield impossible(setting, name, "it has no CPUs of its own: name it in units too")
+        elif kind != "member" and (other := _sharing(unit, facts)):
+            yield impossible(
+                setting, name, f"{other} has some of its CPUs {unit.cpus}, which would have to be its alone"
+            )
         elif (unit.partition or "member") != kind:
             op = FileWrite(f"{CGROUPS}{unit.path}/cpuset.cpus.partition", unit.partition or "member", kind)
             yield _change(setting, f"{name} partition", op, f"it owns CPUs {unit.cpus}" if unit.cpus else "")
+
+
+def _sharing(unit: Unit, facts: HostFacts) -> str:
+    """Another unit at the top that has CPUs of the unit's for its own; "" when none has."""
+    fact, mine = units.slices(facts), set(topology.cpu_ids(unit.cpus))
+    others = (one for one in fact.units if one.path.count("/") == 1 and one.path != unit.path) if fact else ()
+    return next((one.path for one in others if mine & set(topology.cpu_ids(one.cpus))), "")
 
 
 def _workqueues(setting: Setting, facts: HostFacts) -> Iterable[Step]:

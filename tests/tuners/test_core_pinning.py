@@ -99,6 +99,13 @@ def test_a_partition_comes_after_its_cpus_and_the_rest_has_none_of_them() -> Non
     assert isinstance(ended.changes[0].op, FileWrite)
 
 
+def test_cpus_that_are_to_be_owned_are_nobody_elses() -> None:
+    made = planned(host(services()), units="app.slice=4-7 user.slice=2-4", partitions="app.slice=root")
+    assert [skip.reason for skip in made.skips] == [
+        "/user.slice has some of its CPUs 4-7, which would have to be its alone"
+    ]
+
+
 def test_the_agent_and_ssh_are_never_left_without_a_cpu() -> None:
     everything = refusal(planned(host(services()), units="app.slice=0-7", partitions="app.slice=root"))
     assert everything == "/app.slice would own every housekeeping CPU, and nothing else could run"
