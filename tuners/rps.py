@@ -28,7 +28,19 @@ VALUES: dict[str, Spec] = {
     "accelerated": Spec(bool, "the NIC steers flows to their readers itself (aRFS), or the setting fails"),
 }
 # Drivers with ndo_rx_flow_steer and an rx_cpu_rmap (Linux 6.18); of those in _SHARED flow rules and aRFS share filters.
-_ACCELERATED = ("bnxt_en", "enic", "hns3", "ice", "idpf", "mlx4_en", "mlx5_core", "qede", "sfc", "sfc-siena")
+_ACCELERATED = (
+    "bnxt_en",
+    "enic",
+    "hns3",
+    "ice",
+    "idpf",
+    "mlx4_core",
+    "mlx4_en",
+    "mlx5_core",
+    "qede",
+    "sfc",
+    "sfc-siena",
+)
 _SHARED = ("ice",)
 
 project = projection.steering
