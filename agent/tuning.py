@@ -125,6 +125,7 @@ class Tuning:
         """Fresh facts: compare, report what is new about it, and begin a transaction where one is due."""
         if self._child is None and self.documents.refresh():
             self._undone_outside()
+            return  # these facts may be of the time before
         desired = self.documents.desired
         if desired is None or self._child is not None:
             return
@@ -186,7 +187,9 @@ class Tuning:
             self._publish(structs.replace(reported, start=self._start))
 
     def _undone_outside(self) -> None:
-        """Somebody on this host rolled back by hand."""
+        """Somebody on this host rolled back by hand: facts that are older say nothing."""
+        self.ended_ms = time.time_ns() // 1_000_000
+        self._after()
         self.republish()
         reported = self.documents.reported
         if reported is not None:

@@ -81,6 +81,14 @@ class Loop:
         hosts = self.ask("hosts") or [{"status": ""}]
         return str(hosts[0]["status"])
 
+    def until(self, status: str, what: str) -> None:
+        """Wait for that status; fails saying what there is instead."""
+        try:
+            wait_for(lambda: self.status() == status, what)
+        except AssertionError as error:
+            told = [(event["kind"], event["text"]) for event in self.ask("events", "-n", "1000") or []]
+            raise AssertionError(f"{error}; it is {self.status()}, {told[-12:]}, {self.stories()[-2:]}") from None
+
     def channels(self) -> tuple[int, int]:
         """As the kernel says: rx, tx."""
         ethtool = self.space.snapshot()[0]
@@ -145,7 +153,7 @@ def test_applied_verified_drifted_applied_again_rolled_back(loop: Loop, broker: 
     assert loop.space.snapshot() == before
 
     loop.apply(FEW)
-    wait_for(lambda: loop.status() == "applied", "applied")
+    loop.until("applied", "applied")
     assert loop.channels() == (2, 2)
     assert {"policy.received", "policy.verified", "policy.applied"} <= set(loop.events())
 
@@ -163,7 +171,7 @@ def test_applied_verified_drifted_applied_again_rolled_back(loop: Loop, broker: 
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    wait_for(lambda: loop.status() == "reverted", "rolled back, and told")
+    loop.until("reverted", "rolled back, and told")
     assert loop.channels() == (3, 2)  # as before the last transaction: what somebody else had set
 
 
@@ -200,7 +208,7 @@ def test_the_agent_killed_at_random_points_leaves_before_or_after(loop: Loop, se
     shapes: dict[str, Any] = {}
     for text in (FEW, ONE):
         loop.apply(text)
-        wait_for(lambda: loop.status() == "applied", "applied")
+        loop.until("applied", "applied")
         shapes[text] = loop.space.snapshot()
     assert shapes[FEW] != shapes[ONE]
     after = 0
