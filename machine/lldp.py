@@ -1,14 +1,20 @@
 """LLDP frames as they arrive: one packet socket that stays open, read without waiting, and who is not yet silent."""
 
 import contextlib
+import os
 import socket
 import struct
 import threading
 import time
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from machine import Reply, failure
+
+RUN = Path(os.environ.get("RACKHAND_RUN", "/run/rackhand"))  # of this boot
 
 ETHERTYPE = 0x88CC
 GROUPS = tuple(bytes.fromhex(f"0180c20000{last}") for last in ("0e", "03", "00"))  # nearest bridge, non-TPMR, customer
@@ -21,6 +27,11 @@ _SOL_PACKET, _ADD_MEMBERSHIP, _ORIGDEV, _MULTICAST = 263, 1, 9, 0
 END, CHASSIS, PORT, TTL = range(4)  # TLV types
 
 
+Heard = dict[tuple[int, bytes], tuple[bytes, float]]  # by interface and speaker: the frame, and until when it holds
+_KEPT = msgspec.json.Decoder(list[tuple[int, bytes, float]])
+_NETNS_COOKIE = 71  # SO_NETNS_COOKIE: names a namespace until the next boot, which an inode does not
+
+
 class Head(NamedTuple):
     """What every LLDP frame begins with: who speaks, and for how many seconds it holds (0: it says goodbye)."""
 
@@ -31,8 +42,9 @@ class Head(NamedTuple):
 class Listener:
     """Hears the network namespace in which it is made, from the first reading on; any thread may ask.
 
-    The socket takes LLDP's ethertype alone, so that no other packet costs anything. Raises MachineError, DeniedError
-    without CAP_NET_RAW.
+    The socket takes LLDP's ethertype alone, so that no other packet costs anything. What one process heard, the next
+    one knows: a transaction cannot wait half a minute for its neighbours. Raises MachineError, DeniedError without
+    CAP_NET_RAW.
     """
 
     def __init__(self) -> None:
@@ -44,7 +56,8 @@ class Listener:
             raise failure(error.errno or 0, "listen for LLDP") from None
         self._read_s = time.monotonic()
         self._joined: set[int] = set()
-        self._heard: dict[tuple[int, bytes], tuple[bytes, float]] = {}
+        self._memory = _memory(self._socket)
+        self._heard = _remembered(self._memory)
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -60,10 +73,12 @@ class Listener:
             self._join(ifindexes)
             now = time.monotonic()
             fresh, self._read_s = now - self._read_s <= UNREAD_S, now
-            for ifindex, frame in self._waiting():
-                if fresh:
-                    self._take(ifindex, frame, now)
+            waiting = list(self._waiting())
+            for ifindex, frame in waiting if fresh else []:
+                self._take(ifindex, frame, now)
             self._heard = {name: held for name, held in self._heard.items() if held[1] > now}
+            if waiting:
+                _remember(self._memory, self._heard)
             return [Reply(ifindex, frame) for (ifindex, _), (frame, _) in self._heard.items()]
 
     def _take(self, ifindex: int, frame: bytes, now: float) -> None:
@@ -95,6 +110,38 @@ class Listener:
                     request = struct.pack("@iHH8s", ifindex, _MULTICAST, len(group), group)
                     self._socket.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, request)
             self._joined.add(ifindex)
+
+
+def _memory(listening: socket.socket) -> Path | None:
+    """The file of what is heard in a network namespace; None on kernels before 5.14."""
+    try:
+        (cookie,) = struct.unpack("=Q", listening.getsockopt(socket.SOL_SOCKET, _NETNS_COOKIE, 8))
+    except OSError:
+        return None
+    return RUN / f"lldp-{cookie:x}.json"
+
+
+def _remembered(memory: Path | None) -> Heard:
+    """What an earlier process heard, as far as it still holds."""
+    try:
+        kept = _KEPT.decode(memory.read_bytes()) if memory else []
+    except (OSError, msgspec.DecodeError):
+        return {}
+    now = time.monotonic()
+    held = [(ifindex, head.name, frame, until) for ifindex, frame, until in kept if (head := parse_head(frame))]
+    return {(ifindex, name): (frame, until) for ifindex, name, frame, until in held if now < until <= now + 65535}
+
+
+def _remember(memory: Path | None, heard: Heard) -> None:
+    """For the next process; who may not write there keeps it to himself."""
+    if memory is None:
+        return
+    rows = [(ifindex, frame, until) for (ifindex, _), (frame, until) in heard.items()]
+    with contextlib.suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        made = memory.with_suffix(f".{os.getpid()}")
+        made.write_bytes(msgspec.json.encode(rows))
+        made.replace(memory)
 
 
 def tlvs(frame: bytes) -> Iterator[tuple[int, bytes]]:

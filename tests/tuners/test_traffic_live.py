@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from collectors.run import collect_facts
-from tests.agent.space import NIC, Space, status
+from tests.agent.space import NIC, ROOT, Space, status
 from wire.policy import Setting, Value, Values
 
 pytestmark = pytest.mark.root
@@ -116,3 +117,40 @@ def test_a_lowered_mtu_comes_back_with_all_that_followed(space: Space, peer: str
     assert mtus(space) == [1400, 1400]
     space.deadman("rollback")
     assert seen(space) == before
+
+
+HEARS = """
+import sys
+from collectors.run import collect_facts
+from machine.live import Live
+machine = Live()
+collect_facts(machine, ("lldp",))
+print("listening", flush=True)
+sys.stdin.readline()
+print(len(collect_facts(machine, ("lldp",))), flush=True)
+"""
+SPEAKS = """
+import socket
+sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+sender.bind(("vb", 0))
+frame = "0180c200000e525400aa000188cc 020704525400aa0001 04050565746837 06020078 fe0600120f042414 0000"
+sender.send(bytes.fromhex(frame))
+"""
+
+
+def test_what_the_agent_heard_of_the_neighbour_is_proof_for_its_transaction(
+    space: Space, peer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RACKHAND_RUN", str(tmp_path / "run"))
+    command = space.inside(sys.executable, "-c", HEARS)
+    agent = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert agent.stdin
+    assert agent.stdout
+    assert agent.stdout.readline() == "listening\n"
+    subprocess.run(["ip", "netns", "exec", peer, sys.executable, "-c", SPEAKS], check=True)
+    agent.stdin.write("\n")
+    agent.stdin.close()
+    assert agent.stdout.readline() == "1\n"
+    assert agent.wait() == 0
+    assert status(space.apply(settings=raised())) == {"link": "applied"}, "frames of 9236 bytes were announced"
+    assert mtus(space) == [4000, 4000]
