@@ -22,7 +22,7 @@ from wire.report import Event, Severity
 if TYPE_CHECKING:
     from agent.tuning import Tuning
 
-EVERY_S = 10.0  # a window
+EVERY_S = 10.0  # a window, where the policy's `measure` says no other
 REST_S = 300.0  # after a step of a NIC, before its next
 _FAR_S = 3600.0
 
@@ -59,7 +59,7 @@ class Adaptive:
         settings = self._settings()
         if not settings or time.monotonic() < self._next_s:
             return
-        self._next_s = time.monotonic() + EVERY_S
+        self._next_s = time.monotonic() + min(one.measure.window_s if one.measure else EVERY_S for one in settings)
         facts = self._facts()
         with contextlib.suppress(MachineError):
             for setting in settings:
