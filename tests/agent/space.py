@@ -32,7 +32,7 @@ _SNAPSHOT = """
 import msgspec, sys
 from collectors.run import collect_facts
 from machine.live import Live
-facts = collect_facts(Live(), ("ethtool", "queues"))
+facts = collect_facts(Live(), sys.argv[2].split(","))
 sys.stdout.buffer.write(msgspec.json.encode([fact for fact in facts if fact.key == sys.argv[1]]))
 """
 
@@ -212,9 +212,9 @@ class Space:
         """A Python process inside, not waited for."""
         return subprocess.Popen(self.inside(sys.executable, *arguments), cwd=ROOT, stdout=subprocess.DEVNULL)
 
-    def snapshot(self, nic: str = NIC) -> Any:
-        """All that can be tuned of the NIC: channels, features, and steering of every queue."""
-        return json.loads(self._python("-c", _SNAPSHOT, nic))
+    def snapshot(self, nic: str = NIC, collectors: str = "ethtool,queues") -> Any:
+        """What can be tuned of the NIC: channels, features, and steering of every queue; or what else is read."""
+        return json.loads(self._python("-c", _SNAPSHOT, nic, collectors))
 
     def want(self, document: Desired) -> None:
         self.state.mkdir(exist_ok=True)

@@ -12,10 +12,20 @@ from msgspec import structs
 
 from agent import journal
 from agent.journal import State
-from tests.agent.space import WANTED, Run, Space, desired, wait_for
+from tests.agent.space import NIC, WANTED, Run, Space, desired, wait_for
+from wire.policy import Setting
 
 pytestmark = pytest.mark.root
-POINTS = 20
+POINTS = 12
+MANY = 200
+EVERYTHING = [
+    *WANTED,
+    Setting(knob="link", nic=NIC, values={"mtu": 1400}),
+    Setting(knob="napi", nic=NIC, values={"threaded": True, "defer_hard_irqs": 10, "gro_flush_timeout_ns": 20000}),
+    Setting(knob="qdisc", nic=NIC, values={"discipline": "pfifo_fast", "txqueuelen": 2000}),
+]
+SEEN = "nic,ethtool,queues,qdisc"  # and who polls, which has other numbers after each change
+NAPI = "cd /sys/class/net/va; cat threaded napi_defer_hard_irqs gro_flush_timeout"
 
 
 def watchers(state: Path) -> list[int]:
@@ -53,12 +63,17 @@ def before(space: Space) -> Any:
         "cd /sys/class/net/va/queues; echo 2 > tx-3/xps_cpus; echo 1 > tx-0/xps_cpus;"
         "echo 1 > rx-3/rps_cpus; echo 64 > rx-2/rps_flow_cnt; echo 2 > rx-0/rps_cpus"
     )
-    return space.snapshot()
+    return look(space)
+
+
+def look(space: Space) -> Any:
+    """All that is changed here."""
+    return [space.snapshot(collectors=SEEN), space.shell(NAPI)]
 
 
 def begun(space: Space, *arguments: str) -> Run:
     """A transaction whose journal has just appeared."""
-    space.want(desired(WANTED))
+    space.want(desired(EVERYTHING))
     known = len(journal.paths(space.state))
     run = space.start(*arguments)
     wait_for(lambda: len(journal.paths(space.state)) > known or run.process.poll() is not None, "a journal", 60)
@@ -72,44 +87,45 @@ def duration(space: Space, before: Any) -> tuple[float, Any]:
     assert run.phase("final")["reported"]["status"] == "applied"
     took = time.monotonic() - at
     run.end()
-    after = space.snapshot()
+    after = look(space)
     assert after != before
     assert [played["state"] for played in space.deadman("rollback")] == ["reverted"]
-    assert space.snapshot() == before
+    assert look(space) == before
     return took, after
 
 
-def test_killed_at_random_points(space: Space, before: Any) -> None:
+@pytest.mark.parametrize("points", [POINTS, pytest.param(MANY, marks=pytest.mark.soak)])
+def test_killed_at_random_points(space: Space, before: Any, points: int) -> None:
     took, after = duration(space, before)
     seed = int(os.environ.get("RACKHAND_SEED", str(random.randrange(1 << 32))))  # noqa: S311
     print(f"RACKHAND_SEED={seed}, {took * 1000:.0f} ms")
     delays = random.Random(seed)  # noqa: S311
     ends: list[str] = []
-    for point in range(POINTS):
+    for point in range(points):
         run = begun(space, "--confirm", "self")
         time.sleep(delays.uniform(0, 1.1 * took))
         run.kill()
         run.end()
         wait_for(lambda: settled(space.state), "the dead-man")
-        now, end = space.snapshot(), states(space.state)[-1]
+        now, end = look(space), states(space.state)[-1]
         ends.append(end)
         assert now == (after if end == "committed" else before), f"point {point}, seed {seed}, {ends}"
         if end == "committed":
             space.deadman("rollback")
-            assert space.snapshot() == before
+            assert look(space) == before
         space.deadman("recover")
     print(ends)
     assert {"reverted"} <= set(ends), f"no point fell between the first write and the commit: {ends}"
 
 
 def test_a_hung_transaction_is_killed_and_undone(space: Space, before: Any) -> None:
-    run = begun(space, "--confirm-within", "1.5")
+    run = begun(space, "--confirm-within", "4")
     run.phase("verified")
     run.kill(signal.SIGSTOP)
     wait_for(lambda: settled(space.state), "the dead-man")
     assert run.end() == -signal.SIGKILL
     assert states(space.state) == ["reverted"]
-    assert space.snapshot() == before
+    assert look(space) == before
     wait_for(lambda: not watchers(space.state), "the dead-man's end")
 
 
@@ -125,11 +141,11 @@ def abandoned(space: Space) -> None:
 
 def test_with_the_dead_man_killed_too_the_next_start_recovers(space: Space, before: Any) -> None:
     abandoned(space)
-    assert space.snapshot() != before
+    assert look(space) != before
     (played,) = space.deadman("recover")
     assert (played["state"], played["generation"]) == ("reverted", 1)
     assert {outcome["status"] for outcome in played["outcomes"]} == {"reverted"}
-    assert space.snapshot() == before
+    assert look(space) == before
     assert space.deadman("recover") == []
 
 
@@ -152,13 +168,13 @@ def test_playing_back_can_be_killed_and_repeated(space: Space, before: Any) -> N
     if states(space.state) == ["committed"]:  # every kill came before the first record
         space.deadman("rollback")
     assert states(space.state) == ["reverted"]
-    assert space.snapshot() == before
+    assert look(space) == before
 
 
 def test_the_dead_man_ends_with_the_commit_and_nothing_is_undone_after_it(space: Space, before: Any) -> None:
-    run = begun(space, "--confirm-within", "1.5")
+    run = begun(space, "--confirm-within", "4")
     run.phase("verified")
-    after = space.snapshot()
+    after = look(space)
     assert len(watchers(space.state)) == 1
     run.say("commit")
     run.hang_up()
@@ -166,7 +182,7 @@ def test_the_dead_man_ends_with_the_commit_and_nothing_is_undone_after_it(space:
     assert run.end() == 0
     wait_for(lambda: not watchers(space.state), "the dead-man's end")
     assert space.deadman("recover") == []
-    assert space.snapshot() == after != before
+    assert look(space) == after != before
     assert not (space.state / "journal" / "deadman.err").read_bytes()
 
 
@@ -178,7 +194,7 @@ def test_a_journal_of_another_boot_is_void(space: Space, before: Any) -> None:
     assert story
     elsewhere = structs.replace(story.opened, boot_id="another")
     path.write_bytes(journal.encode(elsewhere) + b"".join(rest))
-    now = space.snapshot()
+    now = look(space)
     (played,) = space.deadman("recover")
     assert played["state"] == "void"
-    assert space.snapshot() == now
+    assert look(space) == now
