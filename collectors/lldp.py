@@ -38,7 +38,8 @@ AGENTS = {"i40e": Agent("disable-fw-lldp", False, "on"), "ice": Agent("fw-lldp-a
 ABOUT = About(
     what="LLDP neighbours per port: chassis, port, system, addresses, VLANs, aggregation; ports whose NIC's firmware "
     "keeps the frames",
-    source="a running lldpd through `lldpcli`, else LLDP frames (AF_PACKET); ethtool private flags",
+    source="a running lldpd through `lldpcli`, else LLDP frames (AF_PACKET), of which bridging always; ethtool private "
+    "flags",
     privileges="CAP_NET_RAW to listen, or rights on lldpd's socket",
 )
 
@@ -91,7 +92,7 @@ def read_heard(machine: Machine, ports: Sequence[Port]) -> Heard:
     refused: MachineError | None = None
     if _SOCKET.search(sysfs.text(machine, "/proc/net/unix")):
         try:
-            return Heard("lldpd", read_daemon(machine, ports))
+            return Heard("lldpd", bridged(machine, ports, read_daemon(machine, ports)))
         except MachineError as error:
             refused = error
     try:
@@ -107,6 +108,21 @@ def read_daemon(machine: Machine, ports: Sequence[Port]) -> dict[int, list[Lldp]
     for one in lldp_daemon.parse_neighbours(machine.command("lldpcli", *lldp_daemon.WORDS)):
         if one.port in ifindexes:
             found.setdefault(ifindexes[one.port], []).append(one)
+    return found
+
+
+def bridged(machine: Machine, ports: Sequence[Port], found: dict[int, list[Lldp]]) -> dict[int, list[Lldp]]:
+    """lldpd's neighbours with what they announce of data centre bridging, which lldpd drops: from the frames."""
+    try:
+        frames = read_frames(machine, ports)
+    except MachineError:
+        return found
+    said = {(at, one.chassis_id, one.port_id): one for at, heard in frames.items() for one in heard}
+    for ifindex, heard in found.items():
+        for one in heard:
+            if frame := said.get((ifindex, one.chassis_id, one.port_id)):
+                one.pfc, one.pfc_willing = frame.pfc, frame.pfc_willing
+                one.ets_prio_tc, one.ets_bandwidth, one.ets_tsa = frame.ets_prio_tc, frame.ets_bandwidth, frame.ets_tsa
     return found
 
 

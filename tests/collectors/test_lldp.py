@@ -235,6 +235,18 @@ def test_lldpd_is_asked_where_it_runs_and_the_agent_listens_where_it_does_not_an
         collected(Box(FILES, DeniedError("not allowed")))
 
 
+@pytest.mark.usefixtures("two_ports")
+def test_what_lldpd_drops_of_bridging_is_taken_from_the_frame() -> None:
+    theirs = {"chassis": b"\x04" + bytes.fromhex("001c73b3afbb"), "port": b"\x05Ethernet3"}
+    frames = [
+        Reply(2, frame(org("0080c2", 11, b"\x08\x10"))),
+        Reply(2, frame(org("0080c2", 11, b"\x08\x08"), **theirs)),
+    ]
+    heard, _ = collected(Box(RUNNING, frames, daemon()))
+    assert (heard.source, heard.pfc, heard.pfc_willing) == ("lldpd", [3], False)
+    assert collected(Box(RUNNING, DeniedError("not allowed"), daemon()))[0].pfc is None
+
+
 def test_without_a_carrier_there_is_no_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lldp, "read_own_ports", lambda _machine: [port(0, carrier=False), port(1, up=False)])
     machine = Box({name: text for name, text in FILES.items() if "driver" not in name}, [Reply(2, frame())])
