@@ -16,7 +16,7 @@ from collectors.links import Port
 from collectors.lldp_daemon import MOST, parse_neighbours
 from machine import DeniedError, MachineError, NotPresentError, Reply, nla
 from machine.rtnl import Link
-from tests.collectors.lldp_frames import HOSTILE, frame, harmless, said
+from tests.collectors.lldp_frames import HOSTILE, frame, harmless, org, said
 from wire.facts import Lldp
 
 
