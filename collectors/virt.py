@@ -25,10 +25,10 @@ _NO_OVERRIDE = ("", "(null)")
 OWNERS = {"pci-stub": "reserved", "pciback": "guest", "xen-pciback": "guest"}
 
 ABOUT = About(
-    what="virtual functions: MAC, VLAN, trust, rate, driver, owner; representors; devices bound to VFIO",
-    source="rtnetlink VFINFO, devlink, `/sys/bus/pci/devices`, `/sys/bus/mdev`",
+    what="virtual functions: MAC, VLAN, trust, rate, driver, owner, who uses them; representors; devices bound to VFIO",
+    source="rtnetlink VFINFO, devlink, `/sys/bus/pci/devices`, `/sys/bus/mdev`, `/proc/N/fd`, `/run/libvirt/qemu`",
     cost=Cost.SLOW,
-    privileges="root for the switch's mode",
+    privileges="root for the switch's mode and who holds VFIO",
     metrics=dict.fromkeys((f"virt.{name}" for name in COUNTED), 0),
 )
 

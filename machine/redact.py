@@ -30,7 +30,7 @@ _SECRET_FILES = re.compile(
     r"|phys_port_id|subsysnqn|hostnqn|hostid|sas_address|mfr_serial)"
 )
 _LEFT_OUT = re.compile(
-    r"/sys/firmware/dmi/tables/.*|.*/vpd[^/]*|.*/eeprom|.*/config|.*/system-connections/[^/]+"
+    r"/sys/firmware/dmi/tables/.*|.*/vpd[^/]*|.*/eeprom|.*/config|.*/system-connections/[^/]+|.*/libvirt/qemu/[^/]+"
 )  # bytes that may hold serial numbers, profiles that may hold passwords
 _VERSIONS = re.compile(r".*/[^/]*(version|firmware|bios|modalias)[^/]*")  # four numbers there are no address
 _PLACEHOLDERS = re.compile(
