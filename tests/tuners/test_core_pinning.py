@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.tuners.conftest import make_cpus, make_nic
 from tuners.hostfacts import HostFacts
@@ -18,7 +19,7 @@ PATHS = ("/app.slice", "/app.slice/db.service", "/system.slice", SSH, "/user.sli
 def services(*units: Unit, **more: Any) -> Slices:
     named = {unit.path: unit for unit in units}
     found = [named.get(path, Unit(path=path)) for path in PATHS]
-    return Slices(**{"units": found, "cpuset": True, "workqueues": "0-7", "keepers": [SSH], **more})
+    return structs.replace(Slices(units=found, cpuset=True, workqueues="0-7", keepers=[SSH]), **more)
 
 
 def processes(*found: Process) -> Processes:

@@ -286,4 +286,8 @@ def test_every_kind_of_fact_can_be_asked_for() -> None:
 
 
 def test_the_order_of_knobs_is_the_order_of_stages() -> None:
-    assert [tuner.NAME for tuner in ALL] == ["channels", "rings", "offloads", "coalesce", "irq_affinity", "xps", "rps"]
+    shape, place = (
+        ["channels", "rings", "offloads", "coalesce"],
+        ["irq_affinity", "xps", "rps", "core_pinning", "cpu_power"],
+    )
+    assert [tuner.NAME for tuner in ALL if tuner.NAME in (*shape, *place)] == [*shape, *place]
