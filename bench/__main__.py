@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from bench import bmc, footprint, ingest, lab, listing, optics, pollers, sweep, tuning
+from bench import bmc, footprint, ingest, lab, listing, optics, pollers, sweep, tuning, xdp
 
 ALL: dict[str, Callable[[], None]] = {
     "footprint": footprint.main,
@@ -15,6 +15,7 @@ ALL: dict[str, Callable[[], None]] = {
     "pollers": pollers.main,
     "sweep": sweep.main,
     "tuning": tuning.main,
+    "xdp": xdp.main,
 }
 
 

@@ -30,7 +30,7 @@ OWNERS = {  # names of the programs that others put on interfaces
     "balancer_ingress": "katran",
 }
 _NAMED = {name: program for program, name in xdp_load.NAMES.items()}
-_SETTINGS = ("rh_pulse", "rh_conf", "rh_acl", "rh_workers")
+_SETTINGS = ("rh_pulse", "rh_conf", "rh_acl4", "rh_acl6", "rh_workers")
 
 
 class Attached(NamedTuple):

@@ -66,42 +66,36 @@ def fill(values: Mapping[str, str | int | bool]) -> dict[str, Entries]:
         cost = max(1, 1_000_000_000 // pps)
         conf |= {RATE_COST: cost, RATE_BURST_NS: cost * max(0, whole("rate_burst") - 1)}
         conf |= {RATE_PPS: pps, RATE_BURST: whole("rate_burst")}
-    cpus = parse_cpulist(str(values["quic_cpus"]))
+    rules, cpus = parse_acl(str(values["acl"])), parse_cpulist(str(values["quic_cpus"]))
     conf |= {QUIC_PORT: whole("quic_port"), QUIC_CID_LEN: whole("quic_cid_len"), QUIC_WORKERS: len(cpus)}
     conf |= {QUIC_CID_BYTE: whole("quic_cid_byte"), QUIC_TO: _TARGETS.index(str(values["quic_to"] or "cpu"))}
     return {
         "rh_pulse": {number(LIMIT): _long(whole("stale_s") * 1_000_000_000)},
         "rh_conf": {number(at): _long(value) for at, value in conf.items()},
-        "rh_acl": acl_entries(parse_acl(str(values["acl"]))),
+        "rh_acl4": acl_entries(rules, 4),
+        "rh_acl6": acl_entries(rules, 6),
         "rh_workers": {number(at): number(cpu) for at, cpu in enumerate(cpus)},
         "rh_cpus": {number(cpu): number(QUEUE) for cpu in cpus},
     }
 
 
-def acl_entries(rules: list[Rule]) -> Entries:
-    """One entry of rh_acl per prefix: its rules, then those of the prefixes around it."""
-    made: Entries = {number(96) + _MAPPED + bytes(4): bytes(_RULES * _RULE.size)}  # ::/0 is not about IPv4
-    for source, both in by_prefix(rules).items():
-        shift = 96 if source.version == 4 else 0
-        key = number(source.prefixlen + shift) + _mapped(str(source.network_address))
+def acl_entries(rules: list[Rule], version: int) -> Entries:
+    """One entry of a family's trie per prefix: its rules, then those of the prefixes around it."""
+    made: Entries = {}
+    for source, both in by_prefix([rule for rule in rules if rule.source.version == version]).items():
         body = b"".join(
             _RULE.pack(1 if rule.allow else 2, rule.protocol, rule.source != source, rule.low, rule.high)
             for rule in both
         )
-        made[key] = body.ljust(_RULES * _RULE.size, b"\0")
+        made[number(source.prefixlen) + source.network_address.packed] = body.ljust(_RULES * _RULE.size, b"\0")
     return made
 
 
 def read_acl(entries: Entries) -> list[Rule]:
-    """The rules behind entries of rh_acl."""
+    """The rules behind entries of a trie."""
     found: list[Rule] = []
     for key, body in entries.items():
-        length, address = struct.unpack_from("=I", key)[0], key[4:]
-        source: ipaddress.IPv4Network | ipaddress.IPv6Network
-        if address.startswith(_MAPPED) and length >= 96:
-            source = ipaddress.IPv4Network((address[12:], length - 96))
-        else:
-            source = ipaddress.IPv6Network((address, length))
+        source = ipaddress.ip_network((key[4:], struct.unpack_from("=I", key)[0]))
         for at in range(_RULES):
             action, protocol, inherited, low, high = _RULE.unpack_from(body, at * _RULE.size)
             if action and not inherited:
@@ -118,7 +112,7 @@ def read_settings(programs: list[str], maps: Mapping[str, Entries]) -> dict[str,
     return {
         "programs": ",".join(programs) or "none",
         "stale_s": pulse.get(LIMIT, 0) // 1_000_000_000,
-        "acl": format_acl(read_acl(maps.get("rh_acl", {}))),
+        "acl": format_acl([*read_acl(maps.get("rh_acl4", {})), *read_acl(maps.get("rh_acl6", {}))]),
         "acl_default": {code: word for word, code in _VERDICTS.items()}.get(conf.get(ACL_DEFAULT, 0), ""),
         "rate_pps": conf.get(RATE_PPS, 0),
         "rate_burst": conf.get(RATE_BURST, 0),

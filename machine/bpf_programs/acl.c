@@ -21,13 +21,17 @@ struct rules {
 	struct rule rule[RULES]; /* the narrowest first */
 };
 
-struct prefix {
-	u32 length;
-	u32 address[4];
+struct prefix4 {
+	u32 length, address;
 };
 
-/* NO_PREALLOC, as tries need. IPv4 prefixes stand in ::ffff:0:0/96. */
-struct map SEC("maps") rh_acl = {LPM_TRIE, sizeof(struct prefix), sizeof(struct rules), 65536, 1};
+struct prefix6 {
+	u32 length, address[4];
+};
+
+/* NO_PREALLOC, as tries need. */
+struct map SEC("maps") rh_acl4 = {LPM_TRIE, sizeof(struct prefix4), sizeof(struct rules), 65536, 1};
+struct map SEC("maps") rh_acl6 = {LPM_TRIE, sizeof(struct prefix6), sizeof(struct rules), 65536, 1};
 
 /* 1 for equal, else 0; 1 for a < b, else 0: without a branch, of which the verifier would follow both ways each time. */
 #define SAME(a, b) ((u32)((((u64)(a) ^ (b)) - 1) >> 63))
@@ -35,14 +39,21 @@ struct map SEC("maps") rh_acl = {LPM_TRIE, sizeof(struct prefix), sizeof(struct 
 
 INLINE u32 verdict(struct seen *seen)
 {
-	struct prefix prefix = {.length = 128};
 	u32 port = SWAP16(seen->flow.destination_port), protocol = (u8)seen->flow.protocol, found = 0;
 	struct rules *rules;
 
 	if (seen->later)
 		port = 65536; /* in no range but that of all */
-	__builtin_memcpy(prefix.address, seen->flow.source, 16);
-	rules = map_lookup(&rh_acl, &prefix);
+	if (seen->family == 4) {
+		struct prefix4 prefix = {.length = 32, .address = seen->flow.source[3]};
+
+		rules = map_lookup(&rh_acl4, &prefix);
+	} else {
+		struct prefix6 prefix = {.length = 128};
+
+		__builtin_memcpy(prefix.address, seen->flow.source, 16);
+		rules = map_lookup(&rh_acl6, &prefix);
+	}
 	if (rules) {
 #pragma unroll
 		for (int at = 0; at < RULES; at++) {

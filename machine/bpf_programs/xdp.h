@@ -237,6 +237,8 @@ INLINE int kept(struct seen *seen)
 		return 1;
 	if (flow.protocol == IP_ICMP6 && seen->first >= 133 && seen->first <= 137) /* routers and neighbours */
 		return 1;
+	if (flow.protocol != IP_TCP)
+		return 0;
 	flow.destination_port = 0;
 	if (map_lookup(&rh_keep, &flow))
 		return 1;
