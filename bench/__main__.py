@@ -15,6 +15,8 @@ ALL: dict[str, Callable[[], None]] = {
     "pollers": pollers.main,
     "sweep": sweep.main,
     "tuning": tuning.main,
+    "steering": steering.main,
+    "peers": peers.main,
     "xdp": xdp.main,
 }
 
