@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from bench import bmc, footprint, ingest, lab, listing, optics, pollers, sweep, tuning, xdp
+from bench import bmc, footprint, ingest, lab, listing, optics, peers, pollers, steering, sweep, tuning, xdp
 
 ALL: dict[str, Callable[[], None]] = {
     "footprint": footprint.main,
