@@ -10,6 +10,7 @@ from wire.text import clean
 
 VFIO = "/dev/vfio/"
 GUESTS = ("/run/libvirt/qemu", "/etc/libvirt/qemu")  # those that run, those that are defined
+_OF_LINK = 253  # RT_SCOPE_LINK: every interface that is up has such an address
 _CONTROL = "/dev/vfio/vfio"  # open without any device
 _HOSTDEV = re.compile(r"<hostdev\b.*?</hostdev>", re.DOTALL)
 _SOURCE = re.compile(r"<source\b.*?</source>", re.DOTALL)
@@ -74,7 +75,7 @@ def read_interfaces(machine: Machine, ports: Sequence[Port]) -> dict[str, str]:
 
 def _addressed(machine: Machine) -> set[int]:
     try:
-        return {one.ifindex for one in rtnl.read_addresses(machine)}
+        return {one.ifindex for one in rtnl.read_addresses(machine) if one.scope != _OF_LINK}
     except MachineError:
         return set()
 

@@ -106,14 +106,18 @@ def test_what_somebody_else_made_stays(server: Bench) -> None:
 
 
 def different(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[str]:
-    """What is not as it was, by kind and key; a function's own random address is told apart by nobody."""
-    names = [{(fact["kind"], fact["key"]): fact for fact in each} for each in (old, new)]
-    keys = sorted(names[0].keys() | names[1].keys())
-    return [
-        f"{key}: {names[0].get(key)} is now {names[1].get(key)}"
-        for key in keys
-        if names[0].get(key) != names[1].get(key)
-    ]
+    """Which fields are not as they were."""
+    was, now = ({(fact["kind"], fact["key"]): fact for fact in each} for each in (old, new))
+    found: list[str] = []
+    for key in sorted(was.keys() | now.keys()):
+        one, other = was.get(key, {}), now.get(key, {})
+        fields = sorted(one.keys() | other.keys())
+        found += [
+            f"{key} {name}: {one.get(name)} is now {other.get(name)}"
+            for name in fields
+            if one.get(name) != other.get(name)
+        ]
+    return found
 
 
 @pytest.mark.soak
