@@ -21,7 +21,7 @@ _PROG_NEXT_ID, _MAP_NEXT_ID, _PROG_BY_ID, _MAP_BY_ID, _INFO = 11, 12, 13, 14, 15
 _LINK_CREATE, _LINK_UPDATE, _LINK_BY_ID, _LINK_NEXT_ID, _LINK_DETACH = 28, 29, 30, 31, 34
 _TYPE_XDP, _ATTACH_XDP = 6, 37
 _REPLACE = 4  # BPF_F_REPLACE
-_LIVE_FRAMES = 2  # BPF_F_TEST_XDP_LIVE_FRAMES
+_LIVE_FRAMES, _LIVE_BATCH = 2, 256  # BPF_F_TEST_XDP_LIVE_FRAMES; frames at once
 HAS_FRAGS = 32  # BPF_F_XDP_HAS_FRAGS
 CPUMAP, PERCPU = 16, (5, 6, 10)
 _LOG_BYTES = 1 << 20
@@ -188,7 +188,7 @@ def run_live(program: int, frame: bytes, times: int) -> None:
     """Let a program redirect one frame so many times, as real packets (kernel 5.18)."""
     given = _bytes(frame)
     head = struct.pack("=IIIIQQIIIIQQ", program, 0, len(frame), 0, _at(given), 0, times, 0, 0, 0, 0, 0)
-    _call(_TEST_RUN, head + struct.pack("=III4x", _LIVE_FRAMES, 0, 0), "send frames")
+    _call(_TEST_RUN, head + struct.pack("=III4x", _LIVE_FRAMES, 0, _LIVE_BATCH), "send frames")
 
 
 def pin(handle: int, path: str) -> None:
