@@ -202,13 +202,12 @@ def write_fan(machine: Machine, op: Request) -> None:
         if points:
             kept.fans[op.item] = Curve(points, str(op.after["sensors"]))
         store(kept)
-        if not points:
-            if duty >= 0 and enable:
-                put(f"{op.item}_enable", _MANUAL)
-            if duty >= 0:
-                put(op.item, str(duty))
+        if not points and duty >= 0:
             if enable:
-                put(f"{op.item}_enable", enable)
+                put(f"{op.item}_enable", _MANUAL)
+            put(op.item, str(duty))
+        if enable:
+            put(f"{op.item}_enable", enable)
     if points:
         _start(machine)
 
