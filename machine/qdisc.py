@@ -15,6 +15,7 @@ from wire.policy import Request, Values
 NEWQDISC, DELQDISC, GETQDISC, GETTFILTER = 36, 37, 38, 46
 ROOT = 0xFFFFFFFF
 CLSACT_INGRESS, CLSACT_EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # parents of its filters
+_PASSING = 0x726A0000  # handle of a root that makes way at once
 CREATE_OR_REPLACE = 0x100 | 0x400  # NLM_F_REPLACE, NLM_F_CREATE
 FLAT = frozenset({"fq", "fq_codel", "pfifo_fast", "pfifo", "bfifo", "noqueue", "mq"})  # what can be built again
 
@@ -86,7 +87,8 @@ class Filter(NamedTuple):
 
 
 def _is(now: str, wanted: str) -> bool:
-    return stands(now, wanted) and (parse(wanted)[1] != DEFAULT or parse(now)[1] == DEFAULT)
+    (kind, handle, options), (want_kind, want_handle, want_options) = parse(now), parse(wanted)
+    return kind == want_kind and want_handle in ("", handle) and options.items() >= want_options.items()
 
 
 def read_all(machine: Machine) -> dict[int, list[Discipline]]:
@@ -187,21 +189,29 @@ def _write(machine: Machine, channel: netlink.Channel, ifindex: int, wanted: tup
     root, leaves = wanted
     kind, handle, _ = parse(root)
     lost = [queue for queue, text in leaves.items() if parse(text)[1] == DEFAULT and not _is(have.get(queue, ""), text)]
-    if kind == "mq" and lost and parse(now)[1] != DEFAULT:  # default leaves only come with a new root
+    if kind == "mq" and lost and DEFAULT not in (handle, parse(now)[1]):  # default leaves only come with a new root
         _send(channel, ifindex, (0, ROOT), None)
         now, have = tree(read_one(machine, ifindex))
+    if handle == DEFAULT:
+        if not _is(now, root) or lost:
+            _renew(channel, ifindex, now)
+        return
     if not _is(now, root):
-        if handle == DEFAULT:
-            _send(channel, ifindex, (0, ROOT), None)
-            return
         _put(channel, ifindex, ROOT, now, root)
         have = tree(read_one(machine, ifindex))[1]
-    if handle == DEFAULT or kind not in MULTI:
+    if kind not in MULTI:
         return
     major = int(handle.rstrip(":"), 16) << 16
     for queue, text in leaves.items():
         if text and not stands(have.get(queue, ""), text):
             _put(channel, ifindex, major | queue + 1, have.get(queue, ""), text)
+
+
+def _renew(channel: netlink.Channel, ifindex: int, now: str) -> None:
+    """Bring the kernel's default, made anew: its options follow from the MTU, and one that stands cannot be changed."""
+    if parse(now)[1] == DEFAULT:
+        _send(channel, ifindex, (_PASSING, ROOT), nla.text(_KIND, "pfifo"))
+    _send(channel, ifindex, (0, ROOT), None)
 
 
 def _put(channel: netlink.Channel, ifindex: int, parent: int, now: str, wanted: str) -> None:

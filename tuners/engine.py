@@ -213,7 +213,16 @@ def undo(writer: Writer, changes: Sequence[Change], nics: Nics, irqs: Sequence[I
     Whether a change was ever made does not matter. A device, queue or interrupt that is gone took its settings with it.
     """
     theirs = {irq.key: {queue.irq for queue in irq.queues} for irq in irqs}
-    return [_undo(writer, change, nics.get(change.nic), theirs) for change in reversed(changes)]
+    made = [_undo(writer, change, nics.get(change.nic), theirs) for change in reversed(changes)]
+    return [_again(writer, one, nics) for one in made]
+
+
+def _again(writer: Writer, made: Made, nics: Nics) -> Made:
+    """Undo once more what depends on something undone after it: a default discipline follows from the MTU."""
+    if not isinstance(made.change.op, Request) or made.status not in (OutcomeStatus.REVERTED, OutcomeStatus.FAILED):
+        return made
+    second = _undo(writer, made.change, nics.get(made.change.nic), {})
+    return made if second.status is OutcomeStatus.UNCHANGED and made.status is OutcomeStatus.REVERTED else second
 
 
 def _undo(writer: Writer, change: Change, nic: Nic | None, irqs: Mapping[str, set[int]]) -> Made:

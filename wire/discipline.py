@@ -27,12 +27,15 @@ def parse(text: str) -> tuple[str, str, dict[str, str]]:
 def stands(now: str, wanted: str) -> bool:
     """True when the discipline `now` has all that `wanted` says; one like a default does for the default.
 
-    Of several queues that differ in their disciplines, " | " between them, each has to.
+    A default's options are the kernel's own: they follow from the MTU at the time. Of several queues that differ in
+    their disciplines, " | " between them, each has to stand.
     """
     if " | " in now:
         return all(stands(each, wanted) for each in now.split(" | "))
     kind, handle, options = parse(now)
     want_kind, want_handle, want_options = parse(wanted)
+    if kind == want_kind and want_handle == handle == DEFAULT:
+        return True
     return kind == want_kind and want_handle in ("", DEFAULT, handle) and options.items() >= want_options.items()
 
 

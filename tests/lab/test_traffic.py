@@ -102,14 +102,15 @@ def test_what_others_built_or_steer_is_left_alone(server: Bench) -> None:
         f"tc qdisc add dev {other} root handle 1: htb default 1; tc class add dev {other} parent 1: classid 1:1 htb"
         f" rate 1gbit; tc qdisc add dev {name} clsact; tc filter add dev {name} egress matchall action ok"
     )
-    guest.run("cp /usr/bin/sleep /tmp/ptp4l; setsid /tmp/ptp4l 600 3</dev/ptp0 >/dev/null 2>&1 &")
+    (clock,) = [one["phc"] for one in facts(server) if one["kind"] == "timestamping" and one["ifname"] == name]
+    guest.run(f"cp /usr/bin/sleep /tmp/ptp4l; setsid /tmp/ptp4l 600 3</dev/ptp{clock} >/dev/null 2>&1 &")
     guest.write("/etc/sysctl.d/90-web.conf", "net.core.somaxconn = 4096\n")
     tree = tc(server, name) + tc(server, other)
     wanted = "  qdisc: {discipline: fq}\n  timestamping: {rx: ptpv2-event}\n"
     yields = "  sysctl_net: {net.core.somaxconn: 9000, mode: yield}\n"
     said = apply(server, name, wanted + yields)
     assert "filter matchall at clsact egress was built by somebody else" in said
-    assert "ptp4l steers its clock ptp0" in said
+    assert f"ptp4l steers its clock ptp{clock}" in said
     assert "/etc/sysctl.d/90-web.conf sets it to 4096" in said
     assert "htb 1: was built by somebody else" in apply(server, other, wanted)
     assert tc(server, name) + tc(server, other) == tree

@@ -108,6 +108,7 @@ def test_codel_reads_back_what_it_counts_in() -> None:
     assert discipline.stands("fq 8001: limit=5 quantum=1", "fq limit=5")
     assert not discipline.stands("fq 8001: limit=5 | fq 8002: limit=6", "fq limit=5")
     assert not discipline.stands("fq 8001:", "fq 8002:")
+    assert discipline.stands("fq_codel 0: quantum=2014", "fq_codel 0: quantum=1514"), "the kernel's own, by the MTU"
 
 
 # -- sysctl_net --
