@@ -5,30 +5,17 @@ from collections.abc import Mapping, Sequence
 
 from collectors import sysfs
 from collectors.links import Port
-from machine import Machine, MachineError, rtnl
+from machine import Machine, MachineError, rtnl, vfio
 from wire.text import clean
 
-VFIO = "/dev/vfio/"
 GUESTS = ("/run/libvirt/qemu", "/etc/libvirt/qemu")  # those that run, those that are defined
 _OF_LINK = 253  # RT_SCOPE_LINK: every interface that is up has such an address
-_CONTROL = "/dev/vfio/vfio"  # open without any device
 _HOSTDEV = re.compile(r"<hostdev\b.*?</hostdev>", re.DOTALL)
 _SOURCE = re.compile(r"<source\b.*?</source>", re.DOTALL)
 _ADDRESS = re.compile(
     r"<address\b[^>]*domain='0x([0-9a-f]{1,8})'[^>]*bus='0x([0-9a-f]{1,2})'"
     r"[^>]*slot='0x([0-9a-f]{1,2})'[^>]*function='0x([0-7])'"
 )
-
-
-def read_open(machine: Machine) -> dict[str, str]:
-    """What is open below /dev/vfio ("/dev/vfio/12", "/dev/vfio/devices/vfio3"), and the process that has it."""
-    found: dict[str, str] = {}
-    for pid in filter(str.isdigit, sysfs.names(machine, "/proc")):
-        for fd in sysfs.names(machine, f"/proc/{pid}/fd"):
-            target = sysfs.link_path(machine, f"/proc/{pid}/fd/{fd}")
-            if target.startswith(VFIO) and target != _CONTROL:
-                found[target] = f"{clean(sysfs.text(machine, f'/proc/{pid}/comm'), 16)} ({pid})"
-    return found
 
 
 def read_guests(machine: Machine) -> dict[str, str]:
@@ -47,15 +34,6 @@ def parse_guest(text: str) -> list[str]:
     sources = [source for element in _HOSTDEV.findall(text) for source in _SOURCE.findall(element)]
     found = [match for source in sources for match in _ADDRESS.findall(source)]
     return [f"{int(a, 16):04x}:{int(b, 16):02x}:{int(c, 16):02x}.{int(d, 16)}" for a, b, c, d in found]
-
-
-def held(machine: Machine, address: str, opened: Mapping[str, str]) -> str:
-    """Which process holds the VFIO group or device of a function; "" for none."""
-    folder = f"/sys/bus/pci/devices/{address}"
-    group = sysfs.link_name(machine, f"{folder}/iommu_group")
-    places = [f"{VFIO}{group}", f"{VFIO}noiommu-{group}"] if group else []
-    places += [f"{VFIO}devices/{name}" for name in sysfs.names(machine, f"{folder}/vfio-dev")]
-    return next((f"held open by {opened[place]}" for place in places if place in opened), "")
 
 
 def read_interfaces(machine: Machine, ports: Sequence[Port]) -> dict[str, str]:
@@ -88,8 +66,8 @@ def why(
     opened: Mapping[str, str],
 ) -> str:
     """Why a function must not be taken away, "" when nobody is known to use it."""
-    if process := held(machine, address, opened):
-        return process
+    if process := vfio.holder(machine, address, opened):
+        return f"held open by {process}"
     if address in interfaces:
         return interfaces[address]
     return f"libvirt's guest {guests[address]} has it" if address in guests else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collectors import holders, sysfs
 from collectors.about import About, Cost
 from collectors.links import Port, read_ports
-from machine import Machine, MachineError, NotPresentError, eswitch, ledger, linkinfo
+from machine import Machine, MachineError, NotPresentError, eswitch, ledger, linkinfo, vfio
 from machine.linkinfo import SwitchPort, Vf
 from wire.facts import Passthrough, Representor, Virt, VirtFunction
 from wire.report import Sample
@@ -129,7 +129,7 @@ def read_use(machine: Machine, ports: Sequence[Port], physical: Sequence[Virt], 
         return
     guests, interfaces = holders.read_guests(machine), holders.read_interfaces(machine, ports)
     owners = {one.owner for one in passed} | {one.owner for _, one in functions}
-    opened = holders.read_open(machine) if "vfio" in owners else {}
+    opened = vfio.read_open(machine) if "vfio" in owners else {}
     for fact, one in functions:
         one.used = holders.why(machine, one.address, guests, interfaces, opened)
         if not one.used and fact.ifname and one.owner == "host" and not one.ifname:

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from machine import Machine, MachineError, NotPresentError, VanishedError, Writer
+from machine import Machine, MachineError, NotPresentError, VanishedError, Writer, vfio
 from wire.policy import Request, Values
 
 DEVICES = "/sys/bus/pci/devices"
@@ -48,6 +48,8 @@ def write(machine: Writer, op: Request) -> None:
 def bind(machine: Writer, address: str, wanted: str, promise: str) -> None:
     """Bring a function to a driver, and leave `promise` as its driver_override. Raises MachineError."""
     now = driver(machine, address)
+    if wanted != now:
+        vfio.check(machine, address)
     if wanted and wanted != now:
         load(machine, wanted)
     try:

@@ -22,6 +22,7 @@ from machine import (
     binding,
     ledger,
     vfinfo,
+    vfio,
 )
 from machine.vfinfo import folder
 from wire.policy import Request, Values
@@ -119,6 +120,8 @@ def set_count(machine: Writer, device: str, count: int) -> None:
     now = read_count(machine, device)
     if now == count:
         return
+    for address in addresses(machine, device).values():
+        vfio.check(machine, address)
     try:
         for number in [0, count] if now and count else [count]:
             machine.write(path, str(number))

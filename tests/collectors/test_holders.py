@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from collectors import holders
 from collectors.links import Port
+from machine import vfio
 from machine.live import Live
 from machine.rtnl import Link
 
@@ -47,7 +48,7 @@ def test_a_process_with_the_group_open_holds_the_function(tmp_path: Path) -> Non
     (process / "3").symlink_to("/dev/vfio/vfio")
     (process / "9").symlink_to("/dev/vfio/12")
     machine = Live(str(tmp_path))
-    opened = holders.read_open(machine)
+    opened = vfio.read_open(machine)
     assert opened == {"/dev/vfio/12": "qemu-system-x86 (77)"}
     assert holders.why(machine, ONE, {}, {}, opened) == "held open by qemu-system-x86 (77)"
     assert holders.why(machine, ONE, {ONE: "web1"}, {}, {}) == "libvirt's guest web1 has it"
