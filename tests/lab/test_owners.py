@@ -7,7 +7,7 @@ import pytest
 
 from tests.lab.conftest import Bench, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.soak]
 AGENT = "RACKHAND_OBSERVE=false /opt/rackhand/bin/rackhand-agent"
 PROFILE = """
 [main]
@@ -67,7 +67,8 @@ def contested(server: Bench) -> Bench:
     server.guest.run("systemctl unmask tuned; systemctl start tuned && tuned-adm profile edge", timeout_s=300)
     wait_for(lambda: ring(server, ifname) == 512, "TuneD's ring")
     server.guest.run(
-        "systemd-run -q --unit=lab-irqbalance -p RuntimeDirectory=irqbalance /usr/sbin/irqbalance --foreground --interval=1"
+        "systemd-run -q --unit=lab-irqbalance -p RuntimeDirectory=irqbalance"
+        " /usr/sbin/irqbalance --foreground --interval=1"
     )
     wait_for(lambda: "irqbalance" in server.guest.read("/proc/net/unix"), "irqbalance at work")
     return server
