@@ -14,6 +14,7 @@ from tuners.presets import PRESETS
 from tuners.registry import ALL, BY_NAME
 from tuners.select import KINDS, SelectError, host_fits, nic_fits, parse_condition
 from wire.facts import Dmi, Fact
+from wire.measure import Keep, Measure, Objective
 from wire.policy import Blast, Mode, Setting
 
 Make = Callable[..., list[Fact]]
@@ -82,6 +83,9 @@ GOLDENS = [
     (BASE + "nics: drivr=x", "3:7 a NIC has no 'drivr', did you mean \"driver\"?"),
     (BASE + "nics: [speed_mbps>=fast]", "3:20 >= compares with a number, not 'fast'"),
     (BASE + "nics: [{driver: ice}]", "3:8 must be a condition such as labels.role=edge, not a mapping"),
+    (BASE + "measure: pps", "3:10 measure must be a mapping, not a single value"),
+    (BASE + "measure: {windows: 2}", '3:20 must be a whole number from 3 to 20, not "2"'),
+    (BASE + "measure: {keep: bettr}", '3:17 no rule "bettr", did you mean "better"? (better, not_worse, always)'),
     (BASE + "knobs: []", "3:8 knobs must be a mapping, not a list"),
     (BASE + "knobs:\n  ringz: {}", '4:3 knobs has no "ringz", did you mean "rings"?'),
     (BASE + "knobs:\n  rings: {}", "4:10 rings has no value"),
@@ -190,6 +194,15 @@ def test_the_highest_priority_wins_per_value(host: Host) -> None:
 def test_equal_priorities_are_settled_by_name(host: Host) -> None:
     texts = [f"name: {name}\nknobs: {{rings: {{rx: {size}}}}}" for name, size in (("b", 2), ("a", 1))]
     assert compiled(host(), *texts)["rings", ETH0].values == {"rx": 1}
+
+
+def test_what_is_measured_is_said_by_the_policy_and_stands_in_each_of_its_settings(host: Host) -> None:
+    measured = parse_policy(BASE + "measure: {objective: pps, window_s: 5, keep: not_worse, probe: 10.0.0.1}")
+    plain = parse_policy("name: y\nknobs: {rings: {rx: 512}}")
+    rule = Measure(objective=Objective.PPS, window_s=5, keep=Keep.NOT_WORSE, probe="10.0.0.1")
+    found = compile_settings([measured], {}, host())
+    assert {setting.measure for setting in found} == {rule}
+    assert {setting.measure for setting in compile_settings([plain], {}, host())} == {None}
 
 
 def test_own_knobs_beat_the_policys_preset(host: Host) -> None:
