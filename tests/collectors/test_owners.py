@@ -7,6 +7,7 @@ import pytest
 from collectors import owners
 from collectors.ownerfiles import parse_sysctl
 from collectors.run import run
+from machine.capture import Recording
 from machine.live import Live
 from tests.collectors.conftest import write
 from wire.facts import Claim, Owner
@@ -200,6 +201,16 @@ def test_networkmanagers_profiles_count_while_it_runs(root: Path) -> None:
             ("rings tx", "64", ""),
         ]
     )
+
+
+def test_a_capture_has_no_profile_with_its_passwords(root: Path) -> None:
+    folder = "etc/NetworkManager/system-connections"
+    write(root, {f"{folder}/w.nmconnection": "[connection]\nid=w\n[802-1x]\npassword=hunter2\n"})
+    write(root, {f"{SERVICES}/NetworkManager.service/cgroup.procs": "9"})
+    recording = Recording(Live(str(root)))
+    assert run(owners, recording, 0).status is Status.OK
+    assert "hunter2" in recording.dump(redact=False)
+    assert "hunter2" not in recording.dump()
 
 
 def test_power_profiles_and_systemds_own_watchdog(root: Path) -> None:
