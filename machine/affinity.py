@@ -1,5 +1,6 @@
 """The CPUs that threads of one process may run on: sched_setaffinity(2), read back from /proc."""
 
+import contextlib
 import os
 import re
 
@@ -7,6 +8,7 @@ from machine import DeniedError, Machine, MachineError, NotPresentError, failure
 from wire.cpulist import format_cpulist, parse_cpulist
 from wire.policy import Request, Values
 
+_CGROUPS = "/sys/fs/cgroup"
 _ALLOWED = re.compile(r"^Cpus_allowed_list:\s*(\S+)", re.MULTILINE)
 
 
@@ -35,13 +37,32 @@ def _lives(machine: Machine, item: str) -> bool:
     return len(fields) > 19 and fields[19] == start
 
 
+def _of_cgroup(machine: Machine, pid: str) -> set[int]:
+    """The CPUs of the nearest cgroup above the process that has some of its own; none without cgroup v2."""
+    lines = machine.read(f"/proc/{pid}/cgroup").splitlines()
+    path = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "").rstrip("/")
+    for above in (path, *(path[:at] for at in range(len(path) - 1, -1, -1) if path[at] == "/")):
+        with contextlib.suppress(NotPresentError):
+            return set(parse_cpulist(machine.read(f"{_CGROUPS}{above}/cpuset.cpus.effective")))
+    return set()
+
+
+def _possible(machine: Machine) -> list[int]:
+    return parse_cpulist(machine.read("/sys/devices/system/cpu/possible"))
+
+
 def write(machine: Machine, op: Request) -> None:
-    """Set the CPUs of every thread that still is there. Raises MachineError."""
+    """Set the CPUs of every thread that still is there. Raises MachineError.
+
+    All CPUs of its cgroup mean every CPU there is, so that a thread that was free follows its cgroup again.
+    """
     if not _lives(machine, op.item):
         return
+    whole = _of_cgroup(machine, op.item.split(":")[0])
     for thread, cpus in op.after.items():
         try:
-            os.sched_setaffinity(int(thread), parse_cpulist(str(cpus)))
+            wanted = parse_cpulist(str(cpus))
+            os.sched_setaffinity(int(thread), _possible(machine) if whole and whole <= set(wanted) else wanted)
         except ProcessLookupError:
             continue
         except PermissionError:

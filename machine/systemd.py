@@ -44,11 +44,31 @@ def _normal(text: str) -> str:
     return format_cpulist(parse_cpulist(text.replace(" ", ",")))
 
 
-def write(_machine: Machine, op: Request) -> None:
-    """`systemctl set-property --runtime`; raises MachineError with systemd's words."""
+def write(machine: Machine, op: Request) -> None:
+    """`systemctl set-property --runtime`; raises MachineError with systemd's words.
+
+    A limit that is taken away is made as wide as the parent's first: systemd only switches the controller off then,
+    and the kernel leaves threads where they were.
+    """
+    if wide := {name: text for name, value in op.after.items() if not value and (text := _parents(machine, op, name))}:
+        _set(op.item, {**wide})
+    _set(op.item, op.after)
+
+
+def _parents(machine: Machine, op: Request, name: str) -> str:
+    """What the parent may use, "" where the unit has no limit of its own in force."""
+    above = op.item.rpartition("/")[0]
+    try:
+        limited = machine.read(f"{CGROUPS}{op.item}/{FILES[name]}")
+        return machine.read(f"{CGROUPS}{above}/{FILES[name]}.effective") if limited else ""
+    except NotPresentError:
+        return ""
+
+
+def _set(path: str, values: Values) -> None:
     from machine import programs  # noqa: PLC0415 - subprocess is only for who needs it
 
-    settings = [f"{name}={value}" for name, value in op.after.items()]
-    said = programs.run("systemctl", "set-property", "--runtime", "--", unit(op.item), *settings)
+    settings = [f"{name}={value}" for name, value in values.items()]
+    said = programs.run("systemctl", "set-property", "--runtime", "--", unit(path), *settings)
     if said.strip():
         raise MachineError(f"systemctl: {said.strip().splitlines()[-1][:300]}")
