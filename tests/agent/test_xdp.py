@@ -75,6 +75,51 @@ def test_everything_passes_when_the_heartbeat_stops_and_no_more_when_it_is_back(
     assert space.on()["prog"]["name"] == "rh_root"
 
 
+def test_the_keeper_finds_new_roots_and_keeps_the_broker(space: XdpSpace) -> None:
+    broker = space.piped(
+        [
+            "ip",
+            "netns",
+            "exec",
+            space.far,
+            "python3",
+            "-uc",
+            "import socket\ns = socket.create_server(('', 1883))\n"
+            "print('up')\nc, _ = s.accept()\nprint(c.recv(9))\nc.sendall(b'ack')\nprint(c.recv(9))",
+        ]
+    )
+    assert broker.stdout
+    assert broker.stdout.readline() == "up\n"
+
+    keeper = space.piped(space.inside(sys.executable, "-uc", KEEPER))
+    assert keeper.stdin
+    assert keeper.stdout
+    assert keeper.stdout.readline() == "up\n"
+    space.put(alive=False, programs="acl", acl_default="deny")
+    assert space.pings(FAR), "nobody keeps it yet"
+    said, _ = keeper.communicate("go\n", timeout=60)
+    assert said == "b'ack'\n"
+    assert not space.pings(FAR)
+    assert space.collected()["xdp.acl_kept_packets"] >= 2
+
+
+KEEPER = f"""
+import socket, sys, time
+from agent import pulse
+from machine.live import Live
+keeper = pulse.Pulse(Live(), [1883])
+keeper.step()
+broker = socket.create_connection(('{FAR}', 1883), 5)
+print('up')
+sys.stdin.readline()
+while not keeper._roots:
+    keeper.step()
+    time.sleep(0.01)
+broker.sendall(b'hello')
+print(broker.recv(9))
+"""
+
+
 def test_access_lists_know_tcp_and_udp_ports_of_both_families(space: XdpSpace) -> None:
     rules = "deny 10.8.0.0/24 tcp/8000-8099, allow 10.8.0.0/24 tcp/8080, deny fd08::/64 udp/53, allow 10.8.0.70/32"
     space.put(programs="acl", acl=rules, acl_default="allow")
@@ -226,7 +271,7 @@ for _ in range(20): s.sendto(bytes.fromhex(sys.argv[1]), ('{HERE}', 4433))
 
 
 def test_quic_goes_to_the_worker_in_its_connection_id(space: XdpSpace) -> None:
-    values: dict[str, Value] = {"quic_cpus": "0-1", "quic_port": 4433, "quic_cid_len": 8, "quic_cid_byte": 4}
+    values: dict[str, Any] = {"quic_cpus": "0-1", "quic_port": 4433, "quic_cid_len": 8, "quic_cid_byte": 4}
     space.put(programs="quic-steer", quic_to="cpu", **values)
     space.there("ethtool", "-K", "vb", "tx", "off")  # on veth sums left to do are lost on the way to another CPU
     receiver = space.piped(space.inside("python3", "-uc", RECEIVE))
@@ -240,7 +285,7 @@ def test_quic_goes_to_the_worker_in_its_connection_id(space: XdpSpace) -> None:
 
 
 def test_a_socket_takes_the_quic_of_its_queue(space: XdpSpace) -> None:
-    values: dict[str, Value] = {"quic_to": "socket", "quic_port": 4433}
+    values: dict[str, Any] = {"quic_to": "socket", "quic_port": 4433}
     space.put(programs="quic-steer", **values)
     taker = space.piped(space.inside(sys.executable, str(Path(__file__).with_name("xsk.py")), NIC, "4"))
     assert taker.stdout

@@ -116,7 +116,7 @@ class XdpSpace(Space):
         with LiveWriter() as writer:
             return function(writer)
 
-    def put(self, **values: Value) -> None:
+    def put(self, *, alive: bool = True, **values: Value) -> None:
         """Make these what is ours on the NIC, as a transaction does, and bring it to life."""
         given: dict[str, Value] = {"mode": "native", "stale_s": 3600, **values}
 
@@ -124,7 +124,8 @@ class XdpSpace(Space):
             op = Request("xdp", {}, canonical(given), self.ifindex(), NIC)
             xdp_attach.write(writer, op)
             assert xdp.read(writer, op.ifindex) == op.after
-            pulse.feed(writer)
+            if alive:
+                pulse.feed(writer)
 
         self.call(write)
 
