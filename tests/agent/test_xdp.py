@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from agent import pulse
-from machine import MachineError, bpf, xdp_attach
+from machine import MachineError, bpf, xdp_attach, xdp_load
 from machine.change import LiveWriter
 from tests.agent.space import NIC, status, wait_for
 from tests.agent.xdp_space import DENIED, FAR, HERE, OTHER, XdpSpace
-from wire.policy import Blast, OutcomeStatus, Setting, Value
+from tuners import engine
+from wire.policy import Blast, Change, OutcomeStatus, Request, Setting, Value
+from wire.xdp import canonical
 
 pytestmark = pytest.mark.root
 LONG = 3600
@@ -206,6 +209,40 @@ def test_somebody_elses_program_is_named_and_left_alone(space: XdpSpace) -> None
         space.put(programs="none", mode="", stale_s=0)
         assert space.on() == there
         space.ip(f"link set {NIC} xdpdrv off")
+
+
+def test_a_canary_that_a_dead_process_left_is_ours_to_replace_and_to_take_off(space: XdpSpace) -> None:
+    def leave(writer: LiveWriter) -> None:
+        xdp_attach.mount()
+        with xdp_load.Loaded() as made:
+            xdp_attach.attach(writer, space.ifindex(), made.load(xdp_load.CANARY), "native")
+
+    for programs, left in (("none", {}), ("count", {"programs": "count"})):
+        space.call(leave)
+        assert space.on()["prog"]["name"] == "rh_pass"
+        assert status(want(space, programs=programs)) == {"xdp": "applied"}
+        assert {name: value for name, value in space.fact().settings.items() if name == "programs"} == left
+    space.put(programs="none", mode="", stale_s=0)
+    assert (space.on(), space.pins()) == ({}, [])
+
+
+def test_what_the_verifier_rejects_leaves_the_machine_as_it_was(
+    space: XdpSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space.put(programs="count")
+    there, pins = space.on(), space.pins()
+    made = xdp_load.artifact()
+    bad = structs.replace(made.programs["rh_acl"], code="9500000000000000", maps=[])
+    broken = structs.replace(made, programs={**made.programs, "rh_acl": bad})
+    monkeypatch.setattr(xdp_load, "artifact", lambda: broken)
+    before = dict(space.fact().settings)
+    after = canonical({**before, "programs": "count,acl", "acl_default": "deny"})
+    op = Request("xdp", before, after, space.ifindex(), NIC)
+    (outcome,) = space.call(lambda writer: engine.apply(writer, [Change(knob="xdp", target=NIC, op=op)], {}))
+    assert outcome.status is OutcomeStatus.FAILED
+    assert "va: bpf: the verifier rejects rh_acl: " in outcome.reason
+    assert "R0 !read_ok" in outcome.reason
+    assert (space.on(), space.pins()) == (there, pins)
 
 
 def test_generic_is_only_where_it_is_allowed_and_native_is_not_there(space: XdpSpace) -> None:
