@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent import cli, optics
+from agent import cli, exits, optics
 from hardware_lab import eeprom
 from hardware_lab.eeprom import Optic
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_decoded_is_one_line(
 ) -> None:
     path = tmp_path / "dump"
     path.write_bytes(content)
-    assert cli.main(["optics", "decode", str(path), "-o", "json"]) == cli.FAILED
+    assert cli.main(["optics", "decode", str(path), "-o", "json"]) == exits.FAILED
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", f"rackhand-agent: {path}: {text}\n")
 
@@ -127,14 +127,14 @@ def test_a_layout_that_cannot_be_is_one_line(
     dump.write_bytes(flat("sfp"))
     if layout is not None:
         where.write_text(layout)
-    assert cli.main(["optics", "decode", str(dump), "--layout", str(where)]) == cli.FAILED
+    assert cli.main(["optics", "decode", str(dump), "--layout", str(where)]) == exits.FAILED
     said = capsys.readouterr().err
     assert text in said
     assert said.count("\n") == 1
 
 
 def test_no_dump_is_one_line_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["optics", "decode", str(tmp_path)]) == cli.FAILED
+    assert cli.main(["optics", "decode", str(tmp_path)]) == exits.FAILED
     assert capsys.readouterr().err == f"rackhand-agent: {tmp_path}: Is a directory\n"
 
 
