@@ -52,6 +52,7 @@ def snapshot(bench: Bench) -> str:
 def cooled(server: Bench) -> Bench:
     """A server with fan chips, one output left to its chip, and an agent that observes."""
     chips.load(server.guest, (MAX6639, ADT7475))
+    wait_for(lambda: server.guest.attempt("grep -qx adt7475 /sys/class/hwmon/*/name").returncode == 0, "its driver")
     folder = chips.folder(server.guest, ADT7475)
     server.guest.run(f"cd {folder}; echo 1 > {AUTOMATIC}_auto_channels_temp; echo 2 > {AUTOMATIC}_enable")
     server.guest.run(
