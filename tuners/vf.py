@@ -22,7 +22,8 @@ ABOUT = About(
     undo="the settings before, and the driver before",
     blast=Blast.LINK,
     facts=("nic", "virt", "pci"),
-    quirks="igb has no link state, no minimal rate, no 802.1ad, and no rate while its link is down",
+    quirks="igb has no link state, no minimal rate, no 802.1ad, and no rate while its link is down; igbvf takes a new MAC "
+    "when it is bound anew, and a trusted function may change its own",
 )
 HOST, VFIO = "host", "vfio-pci"
 
