@@ -22,8 +22,8 @@ ABOUT = About(
     undo="the settings before, and the driver before",
     blast=Blast.LINK,
     facts=("nic", "virt", "pci"),
-    quirks="igb has no link state, no minimal rate, no 802.1ad, and no rate while its link is down; igbvf takes a new MAC "
-    "when it is bound anew, and a trusted function may change its own",
+    quirks="igb has no link state, minimal rate and 802.1ad; igbvf takes a new MAC when it is bound anew; "
+    "a trusted function may change its own",
 )
 HOST, VFIO = "host", "vfio-pci"
 
