@@ -59,20 +59,33 @@ print(json.dumps({"load": found.load, **found.values, "cpus": [after[cpu] - befo
 """
 # In the guest: the queues of the NICs with a wire, and what is written of interrupts and steering, to be put back
 _FILES = """
-import json, sys
+import json
 from pathlib import Path
 from collectors.run import collect_facts
 from machine.live import Live
 from wire.facts import Irq
 found = {}
+def keep(path):
+    try:
+        found[str(path)] = path.read_text().strip()
+    except OSError:
+        pass  # a single queue has no XPS, some interrupts have no affinity
 for fact in collect_facts(Live(), ("irq",)):
     if isinstance(fact, Irq) and fact.ifname in %r:
         for queue in fact.queues:
-            path = Path(f"/proc/irq/{queue.irq}/smp_affinity_list")
-            found[str(path)] = path.read_text().strip()
+            keep(Path(f"/proc/irq/{queue.irq}/smp_affinity_list"))
         for path in Path(f"/sys/class/net/{fact.ifname}/queues").glob("*/[rx]ps_cpus"):
-            found[str(path)] = path.read_text().strip()
+            keep(path)
 print(json.dumps(found))
+"""
+# In the guest: an interrupt that is gone has nothing to be put back
+_PUT_BACK = """
+from pathlib import Path
+for path, text in %r.items():
+    try:
+        Path(path).write_text(text or "0")
+    except OSError:
+        pass
 """
 _LAYOUT = """
 from pathlib import Path
@@ -146,8 +159,7 @@ class Bench:
 
     def put_back(self) -> None:
         """What the last row wrote to interrupts and steering."""
-        script = "import pathlib\nfor path, text in %r.items():\n    pathlib.Path(path).write_text(text or '0')"
-        self.python(script % (self._files,))
+        self.python(_PUT_BACK % (self._files,))
 
     def figures(self, driver: str) -> Figures:
         """Both windows through one NIC."""
