@@ -234,19 +234,9 @@ def main() -> None:
         return
     with server() as bench:
         bench.set_up()
-        rows: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
-            "nothing": bench.nothing,
-            "irqbalance": bench.irqbalance,
-            "TuneD network-throughput": lambda: bench.tuned("network-throughput"),
-            "TuneD network-latency": lambda: bench.tuned("network-latency"),
-            "rss-ladder, autorps": lambda: bench.layout(xps=False, rps=True),
-            "vendor's affinity script": lambda: bench.layout(xps=True, rps=False),
-            "rackhand pps": lambda: bench.rackhand("pps"),
-            "rackhand latency": lambda: bench.rackhand("latency"),
-        }
         print(f"  {'ratio to nothing':26}{'NIC':11}{'pps':>6}{'CPU/pkt':>9}{'RR p50':>8}{'RR p99':>8}", end="")
         print("   packets on the NIC's node, busiest CPU over mean")
-        for name, put in rows.items():
+        for name, put in rows(bench).items():
             before = {driver: bench.figures(driver) for driver in NICS}
             try:
                 with put():
@@ -255,6 +245,20 @@ def main() -> None:
                 bench.put_back()
             for driver in NICS:
                 print(f"  {name:26}{driver:11}{ratios(before[driver], after[driver])}", flush=True)
+
+
+def rows(bench: Bench) -> dict[str, Callable[[], contextlib.AbstractContextManager[None]]]:
+    """Who sets the server up, in the order of the table."""
+    return {
+        "nothing": bench.nothing,
+        "irqbalance": bench.irqbalance,
+        "TuneD network-throughput": lambda: bench.tuned("network-throughput"),
+        "TuneD network-latency": lambda: bench.tuned("network-latency"),
+        "rss-ladder, autorps": lambda: bench.layout(xps=False, rps=True),
+        "vendor's affinity script": lambda: bench.layout(xps=True, rps=False),
+        "rackhand pps": lambda: bench.rackhand("pps"),
+        "rackhand latency": lambda: bench.rackhand("latency"),
+    }
 
 
 def ratios(before: Figures, after: Figures) -> str:
