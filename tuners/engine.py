@@ -22,6 +22,7 @@ from machine import (
     requests,
     rtnl,
 )
+from machine.ethtool_ioctl import read_drvinfo
 from tuners import files, rounding
 from wire.cpulist import format_cpumask, parse_cpulist
 from wire.facts import Fact, Irq, Nic, Queue, Queues, Rss
@@ -77,8 +78,13 @@ def locate(machine: Machine, ifindex: int, nic: Nic | None) -> str:
 
 
 def _driver(machine: Machine, ifname: str) -> str:
+    """As the `nic` collector has it: the device's driver, else what the driver calls itself."""
     try:
         return machine.target(f"/sys/class/net/{ifname}/device/driver").rpartition("/")[2]
+    except NotPresentError:
+        pass
+    try:
+        return read_drvinfo(machine, ifname).driver
     except NotPresentError:
         return ""
 
