@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from machine import Machine, requests
+from machine.change import LiveWriter
+from tuners import engine
 from tuners.hostfacts import HostFacts
 from tuners.planner import plan, project
 from wire import discipline
@@ -200,3 +203,28 @@ def test_the_program_that_steers_the_clock_is_named_and_left_alone(host: Host) -
         "it offers none, ptpv2-event, not all",
     )
     assert stamping(host, {"tx": "on"}, rx_filter="").skips[0].reason == "unsupported by the driver"
+
+
+def test_what_follows_from_a_value_undone_later_is_undone_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    state: Values = {"mtu": 2000, "root": "fq 7268: limit=9"}
+
+    def read(_machine: Machine, op: Request) -> Values:
+        return {name: state[name] for name in op.after}
+
+    def write(_machine: Machine, op: Request) -> None:
+        state.update(op.after)
+        if op.message == "qdisc":
+            state["root"] = f"fq_codel 0: quantum={int(state['mtu']) + 14}"
+
+    kinds = {name: requests.Kind(read, write) for name in ("mtu", "qdisc")}
+    monkeypatch.setattr(requests, "KINDS", kinds)
+    ops = [
+        Request("mtu", {"mtu": 1500}, {"mtu": 2000}),
+        Request("qdisc", {"root": "fq_codel 0: quantum=1514"}, {"root": "fq 7268: limit=9"}),
+    ]
+    changes = [Change(knob="qdisc", target="eth0", op=op) for op in ops]
+    with LiveWriter() as writer:
+        made = engine.undo(writer, changes, {}, [])
+        assert [one.status for one in made] == [OutcomeStatus.REVERTED] * 2
+        assert state == {"mtu": 1500, "root": "fq_codel 0: quantum=1514"}
+        assert {one.status for one in engine.undo(writer, changes, {}, [])} == {OutcomeStatus.UNCHANGED}
