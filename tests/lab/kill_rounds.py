@@ -19,6 +19,14 @@ for irq in $(awk -F: '/{IFNAME}/{{print $1+0}}' /proc/interrupts); do
     echo $(ls /proc/irq/$irq | grep {IFNAME}) $(cat /proc/irq/$irq/smp_affinity_list)
 done | sort
 """
+if sys.argv[6:] == ["wide"]:  # with what else that NIC has
+    LOOK += f"""
+ethtool -k {IFNAME}; ethtool -a {IFNAME}; ethtool -x {IFNAME}; ethtool -n {IFNAME} rx-flow-hash udp4
+ip -o link show {IFNAME} | grep -Eo '(mtu|qlen) [0-9]+'
+grep -H . /sys/class/net/{IFNAME}/threaded /sys/class/net/{IFNAME}/napi_defer_hard_irqs
+grep -H . /sys/class/net/{IFNAME}/gro_flush_timeout
+tc qdisc show dev {IFNAME}
+"""
 
 
 def look() -> str:

@@ -12,9 +12,23 @@ from tests.lab.conftest import MANY, Bench
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 SOAK = int(os.environ.get("RACKHAND_SOAK", "1"))  # make lab-soak
-POINTS = 50 * SOAK
+POINTS = int(os.environ.get("RACKHAND_POINTS", "0")) or (200 if SOAK > 1 else 50)
 ROUNDS = Path(__file__).with_name("kill_rounds.py")
-POLICY = MANY + "  xps: {{mode: auto}}\n"
+NARROW = MANY + "  xps: {{mode: auto}}\n"
+WIDE = (
+    MANY
+    + """
+  xps: {{mode: auto}}
+  rps: {{mode: auto}}
+  offloads: {{gro: true, tso: false, rx-gro-list: true}}
+  link: {{mtu: 1400, pause_rx: false}}
+  rss: {{weights: "3 1", udp4: sdfn}}
+  napi: {{defer_hard_irqs: 10, gro_flush_timeout_ns: 20000, threaded: true}}
+  qdisc: {{discipline: fq, txqueuelen: 2000}}
+  timestamping: {{rx: all}}
+"""
+)  # all of the knobs that this NIC has
+POLICY = NARROW if POINTS == 50 else WIDE
 # What `rackhand-agent apply` hands to its transaction
 COMPILE = """
 from pathlib import Path
@@ -36,6 +50,7 @@ def test_killed_at_fifty_random_points(server: Bench) -> None:
     seed = int(os.environ.get("RACKHAND_SEED", str(random.randrange(1 << 32))))  # noqa: S311
     print(f"RACKHAND_SEED={seed}")
     argv = f"/opt/rackhand/bin/python /root/kill_rounds.py {ifname} /root/desired.json /root/state {POINTS} {seed}"
+    argv += " wide" * (POLICY is WIDE)
     said = server.guest.run(argv, timeout_s=3000 * SOAK)
     first, *points = [json.loads(line) for line in said.splitlines()]
     assert first["differs"]
