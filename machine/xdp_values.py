@@ -21,7 +21,7 @@ STATS = (
 (ACL_DEFAULT, RATE_COST, RATE_BURST_NS, RATE_PPS, RATE_BURST) = range(5)
 (QUIC_PORT, QUIC_CID_LEN, QUIC_CID_BYTE, QUIC_WORKERS, QUIC_TO) = range(5, 10)
 CONFS = 10
-BEAT, LIMIT = 0, 1  # of rh_pulse, ns
+BEAT, LIMIT, TICK = 0, 1, 2  # of rh_pulse: ns, ns, and when the clock was read last
 _VERDICTS = {"allow": 1, "deny": 2}
 _TARGETS = ("cpu", "socket")
 _RULE = struct.Struct("=BBBxHH")

@@ -22,6 +22,7 @@ static void *(*const map_lookup)(void *map, const void *key) = (void *)1;
 static long (*const map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static long (*const tail_call)(void *ctx, void *map, u32 slot) = (void *)12;
 static long (*const redirect_map)(void *map, u64 key, u64 flags) = (void *)51;
+static u64 (*const jiffies64)(void) = (void *)118;
 static u64 (*const boot_ns)(void) = (void *)125;
 
 /* -- maps: one of each name, shared by the programs that stand on one NIC -- */
