@@ -68,6 +68,7 @@ def agent(bench: Bench) -> int:
     )
 
 
+@pytest.mark.soak
 def test_what_is_kept_is_safe_without_its_keeper_and_comes_back(cooled: Bench) -> None:
     before = snapshot(cooled)
     print(before, apply(cooled, POLICY))
