@@ -105,6 +105,7 @@ def test_igb_spreads_polls_and_waits_as_the_policy_says(server: Bench) -> None:
     assert look(server, ifname) == before
 
 
+@pytest.mark.soak
 def test_fewer_channels_than_a_custom_table_has_and_all_of_it_back(server: Bench) -> None:
     ifname = server.nic(0)
     server.guest.run(f"ip link set {ifname} up; ethtool -X {ifname} weight 1 1 0 2")
@@ -128,6 +129,7 @@ def test_fewer_channels_than_a_custom_table_has_and_all_of_it_back(server: Bench
     assert set(table(look(server, ifname))) == {0, 1}
 
 
+@pytest.mark.soak
 def test_virtio_has_a_key_and_fields(server: Bench) -> None:
     device = {**qemu.nic_device(server.vm.server, 2, tap=wires.possible()), "rss": True}
     with server.monitor() as monitor:

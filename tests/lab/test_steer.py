@@ -77,6 +77,7 @@ def test_rules_contexts_symmetry_and_single_queues(server: Bench) -> None:
     assert look(server) == before
 
 
+@pytest.mark.soak
 def test_a_rule_in_the_way_of_fewer_channels_is_named_and_others_rules_stay(server: Bench) -> None:
     server.guest.run(OTHERS)
     before = look(server)
