@@ -165,7 +165,8 @@ def test_a_switch_changes_its_mode_and_firmware_that_does_not_change_is_told(ser
         f"part: fw.mgmt, sha256: {known['sha256']}, former_sha256: {known['former_sha256']}}}\n"
     )
     said = apply(server, name, policy)
-    print(said, guest.run("ls /lib/firmware/rackhand || true"))
+    assert "leaves everything as it was" in said, said
+    assert guest.run("ls /lib/firmware/rackhand").split() == []
 
 
 @pytest.mark.soak
