@@ -217,6 +217,7 @@ def _renew(channel: netlink.Channel, ifindex: int, now: str) -> None:
 def _put(channel: netlink.Channel, ifindex: int, parent: int, now: str, wanted: str) -> None:
     """One discipline in the place of another; of the same kind and handle its options are changed where it stands."""
     kind, handle, options = parse(wanted)
+    handle = "" if handle == DEFAULT else handle  # below mqprio: its own default leaves never come back
     same = parse(now)[:2] == (kind, handle or parse(now)[1])
     if same:
         had = parse(now)[2]

@@ -152,9 +152,7 @@ def test_every_rule_is_tested() -> None:
         rule.__name__
         for rule in RULES
         if rule.__module__
-        not in tuple(
-            one.__name__ for one in (bond_rules, cable_rules, owner_rules, platform_rules, part_rules)
-        )
+        not in tuple(one.__name__ for one in (bond_rules, cable_rules, owner_rules, platform_rules, part_rules))
     }
 
 
