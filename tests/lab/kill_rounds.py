@@ -77,7 +77,8 @@ def main() -> None:
     process.communicate()
     took, after = time.monotonic() - started, look()
     roll_back()
-    tell(took=took, differs=before != after, rolled_back=look() == before, before=before, after=after)
+    undone = look()
+    tell(took=took, differs=before != after, undone=undone, before=before, after=after)
     chance = random.Random(SEED)  # noqa: S311 - no secret
     for point in range(POINTS):
         process = transaction()
