@@ -2,8 +2,8 @@
 .PHONY: up test check bench lab lab-test lab-soak lock clean help
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
-TEST_PACKAGES := iproute2 ethtool mosquitto nats-server postgresql kmod procps lldpd snmp
-BENCH_PACKAGES := $(TEST_PACKAGES) prometheus-node-exporter collectd-core netdata-core
+TEST_PACKAGES := iproute2 ethtool mosquitto nats-server postgresql kmod procps lldpd snmp clang
+BENCH_PACKAGES := $(TEST_PACKAGES) prometheus-node-exporter collectd-core netdata-core nftables
 
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10

@@ -267,6 +267,8 @@ def revert(log: Journal, writer: "Writer", reason: str) -> None:
             made += undone
             if any(one.status is OutcomeStatus.REVERTED for one in undone):
                 _settle(writer, stage, stages[:number])
+    nics = {key: nic for stage in stages for key, nic in engine.key_by(stage.before).items()}
+    made = [engine.again(writer, one, nics) for one in made]  # what it depends on may be in an earlier stage
     for stage in reversed(stages):
         if stage.reshaped:
             made += engine.restore(writer, stage.before, stage.reshaped, irqs())

@@ -220,10 +220,10 @@ def undo(writer: Writer, changes: Sequence[Change], nics: Nics, irqs: Sequence[I
     """
     theirs = {irq.key: {queue.irq for queue in irq.queues} for irq in irqs}
     made = [_undo(writer, change, nics.get(change.nic), theirs) for change in reversed(changes)]
-    return [_again(writer, one, nics) for one in made]
+    return [again(writer, one, nics) for one in made]
 
 
-def _again(writer: Writer, made: Made, nics: Nics) -> Made:
+def again(writer: Writer, made: Made, nics: Nics) -> Made:
     """Undo once more what depends on something undone after it: a default discipline follows from the MTU."""
     if not isinstance(made.change.op, Request) or made.status not in (OutcomeStatus.REVERTED, OutcomeStatus.FAILED):
         return made

@@ -97,11 +97,11 @@ def test_another_device_under_the_index_is_left_alone(space: Space) -> None:
     changes = planned(facts)
     assert statuses(apply(space, changes[:1], facts)) == [APPLIED], "without hardware there is no identity to compare"
     hardware = {NIC: structs.replace(facts.nics[NIC], driver="ice")}
-    with pytest.raises(GoneError, match=r"va \(index \d+\) has driver none, not ice"):
+    with pytest.raises(GoneError, match=r"va \(index \d+\) has driver veth, not ice"):
         space.run(lambda writer: engine.locate(writer, index, hardware[NIC]))
     made = space.run(lambda writer: engine.apply(writer, changes[1:], hardware))
     assert statuses(made) == [FAILED]
-    assert "has driver none, not ice" in made[0].reason
+    assert "has driver veth, not ice" in made[0].reason
 
 
 def test_a_removed_interface_fails_to_apply_and_needs_no_undo(space: Space) -> None:
