@@ -50,6 +50,7 @@ def rule(shown: str, location: int) -> str:
     return shown.partition(f"Filter: {location}\n")[2].partition("\n\n")[0]
 
 
+@pytest.mark.soak
 def test_rules_contexts_symmetry_and_single_queues(server: Bench) -> None:
     server.guest.run(OTHERS)
     before = look(server)

@@ -95,6 +95,7 @@ def test_igb_with_all_of_them(server: Bench) -> None:
     assert facts(server) == before
 
 
+@pytest.mark.soak
 def test_what_others_built_or_steer_is_left_alone(server: Bench) -> None:
     name, other, guest = server.nic(0), server.nic(1), server.guest
     guest.run(f"ip link set {name} up; ip link set {other} up")
