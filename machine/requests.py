@@ -44,6 +44,7 @@ class Kind(NamedTuple):
     read: Callable[[Machine, Request], Mapping[str, Value]]
     write: Callable[[Writer, Request], None]
     anywhere: bool = False  # made of files alone: also under another root than "/"
+    follows: bool = False  # what was there before follows from settings that an undo brings back after it
 
 
 def kind(op: Request) -> Kind:
@@ -123,7 +124,7 @@ KINDS: dict[str, Kind] = {
     "cache_group": Kind(resctrl.read_group, resctrl.write_group, anywhere=True),
     "cache_tasks": Kind(resctrl.read_tasks, resctrl.write_tasks, anywhere=True),
     "xdp": Kind(_by_index(xdp.read), _set_xdp),
-    "qdisc": Kind(qdisc.read_values, qdisc.set_values),
+    "qdisc": Kind(qdisc.read_values, qdisc.set_values, follows=True),
     "linkmodes": Kind(link.read_modes, link.set_modes),
     "pause": Kind(link.read_pause, link.set_pause),
     "fec": Kind(link.read_fec, link.set_fec),

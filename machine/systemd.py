@@ -1,10 +1,14 @@
 """CPUs and memory nodes of systemd's units: set through systemd until the next boot, read from their cgroups."""
 
+import time
+from collections.abc import Mapping
+
 from machine import Machine, MachineError, NotPresentError, VanishedError
 from wire.cpulist import format_cpulist, parse_cpulist
 from wire.policy import Request, Values
 
 CGROUPS = "/sys/fs/cgroup"
+REALIZED_S = 5.0
 FILES = {"AllowedCPUs": "cpuset.cpus", "AllowedMemoryNodes": "cpuset.mems"}
 
 
@@ -52,7 +56,15 @@ def write(machine: Machine, op: Request) -> None:
     """
     if wide := {name: text for name, value in op.after.items() if not value and (text := _parents(machine, op, name))}:
         _set(op.item, {**wide})
+        _realized(machine, op.item, wide)
     _set(op.item, op.after)
+
+
+def _realized(machine: Machine, path: str, values: Mapping[str, str]) -> None:
+    """Wait, not for ever, until the cgroup has it: systemd answers first and does it a turn later."""
+    until = time.monotonic() + REALIZED_S
+    while any(_text(machine, path, name) != text for name, text in values.items()) and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _parents(machine: Machine, op: Request, name: str) -> str:

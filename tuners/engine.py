@@ -224,11 +224,18 @@ def undo(writer: Writer, changes: Sequence[Change], nics: Nics, irqs: Sequence[I
 
 
 def again(writer: Writer, made: Made, nics: Nics) -> Made:
-    """Undo once more what depends on something undone after it: a default discipline follows from the MTU."""
-    if not isinstance(made.change.op, Request) or made.status not in (OutcomeStatus.REVERTED, OutcomeStatus.FAILED):
+    """Undo once more what follows from something undone after it (a default discipline from the MTU), or failed then.
+
+    Nothing else: of a value that was changed twice only the first `before` is to stay.
+    """
+    op = made.change.op
+    tried = made.status is OutcomeStatus.FAILED
+    if not isinstance(op, Request) or not (
+        tried or made.status is OutcomeStatus.REVERTED and requests.kind(op).follows
+    ):
         return made
     second = _undo(writer, made.change, nics.get(made.change.nic), {})
-    return made if second.status is OutcomeStatus.UNCHANGED and made.status is OutcomeStatus.REVERTED else second
+    return made if second.status is OutcomeStatus.UNCHANGED and not tried else second
 
 
 def _undo(writer: Writer, change: Change, nic: Nic | None, irqs: Mapping[str, set[int]]) -> Made:
