@@ -231,7 +231,7 @@ def again(writer: Writer, made: Made, nics: Nics) -> Made:
     op = made.change.op
     tried = made.status is OutcomeStatus.FAILED
     if not isinstance(op, Request) or not (
-        tried or made.status is OutcomeStatus.REVERTED and requests.kind(op).follows
+        tried or (made.status is OutcomeStatus.REVERTED and requests.kind(op).follows)
     ):
         return made
     second = _undo(writer, made.change, nics.get(made.change.nic), {})
