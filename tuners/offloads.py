@@ -116,6 +116,11 @@ def plan(settings: Sequence[Setting], facts: HostFacts) -> Iterable[Step]:
             yield from _one(setting, fact, {rules.key: len(rules.rules) for rules in facts.of(Ntuple)})
 
 
+def takes_rules_away(setting: Setting) -> bool:
+    """True when the setting turns off what flow rules need, and they would go with it."""
+    return setting.values.get("rx-ntuple-filter", setting.values.get("ntuple")) is False
+
+
 def _one(setting: Setting, fact: Ethtool, rules: Mapping[str, int]) -> Iterable[Step]:
     before: Values = {}
     after: Values = {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from tuners import auto, quirks
+from tuners import auto, ntuple, offloads, quirks
 from tuners.about import Scope, Stage
 from tuners.hostfacts import HostFacts
 from tuners.knob import Step, impossible, problem, skip
@@ -68,6 +68,11 @@ def _sound(settings: Sequence[Setting], facts: HostFacts, skips: list[Skip]) -> 
     for knob, nic in [place for place in known if place[0] in auto.OWNS and (auto.NAME, place[1]) in known]:
         setting = known.pop((knob, nic))
         skips.append(skip(setting, _target(setting, facts), "auto chooses it"))
+    for knob, nic in [place for place in known if place[0] == ntuple.NAME]:
+        other = known.get((offloads.NAME, nic))
+        if other is not None and offloads.takes_rules_away(other):
+            del known[other.knob, nic]
+            skips.append(impossible(other, _target(other, facts), f"it turns off the rules that {knob} is about"))
     return list(known.values())
 
 
