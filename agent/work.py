@@ -139,6 +139,7 @@ class Work:
 
         Raises FailedError, MachineError, JournalError, HungError.
         """
+        left: list[Change] = []
         for _ in range(ROUNDS):
             for stage in Stage:
                 if not self._stage(stage, log, stop, chosen):
