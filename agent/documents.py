@@ -1,7 +1,7 @@
 """The desired document and what was reported of it, as this host keeps them: desired.json and reported.json."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ class Documents:
     def __init__(self, state: Path) -> None:
         self._desired_file = state / "desired.json"
         self._reported_file = state / "reported.json"
+        self._lock_file = state / "reported.lock"
         self.desired = _load(DESIRED, self._desired_file)
         self.reported = _load(REPORTED, self._reported_file)
         self._stamp = _stamp(self._reported_file)
@@ -58,8 +59,27 @@ class Documents:
         self.desired = desired
         return True
 
-    def report(self, reported: Reported) -> None:
-        """Keep what is reported; raises OSError."""
+    def report(self, reported: Reported) -> bool:
+        """Keep what is reported; False, and nothing is kept, when somebody else on this host did meanwhile.
+
+        Raises OSError.
+        """
+        with statefile.alone(self._lock_file):
+            if _stamp(self._reported_file) != self._stamp:
+                return False
+            self._keep(reported)
+        return True
+
+    def amend(self, change: Callable[["Documents"], Reported | None]) -> Reported | None:
+        """Keep what `change` makes of the newest that is reported, while nobody else reports; raises OSError."""
+        with statefile.alone(self._lock_file):
+            self.refresh()
+            made = change(self)
+            if made is not None:
+                self._keep(made)
+        return made
+
+    def _keep(self, reported: Reported) -> None:
         self.reported = reported
         statefile.replace(self._reported_file, encode(reported))
         self._stamp = _stamp(self._reported_file)
@@ -76,15 +96,16 @@ class Documents:
 
 def undone(documents: Documents, outcomes: Sequence[Outcome], tx: str, reason: str = "rolled back") -> Reported | None:
     """Keep that settings of the present document were undone, so that nobody tries them again; None without one."""
-    earlier = documents.current
-    if earlier is None or not outcomes:
-        return None
-    mine = {key(one): one for one in [*earlier.outcomes, *outcomes]}
-    at_ms = time.time_ns() // 1_000_000
-    results = list(mine.values())
-    made = structs.replace(earlier, status=worst(results), at_ms=at_ms, tx=tx, reason=reason, outcomes=results)
-    documents.report(made)
-    return made
+
+    def merged(newest: Documents) -> Reported | None:
+        earlier = newest.current
+        if earlier is None or not outcomes:
+            return None
+        results = list({key(one): one for one in [*earlier.outcomes, *outcomes]}.values())
+        at_ms = time.time_ns() // 1_000_000
+        return structs.replace(earlier, status=worst(results), at_ms=at_ms, tx=tx, reason=reason, outcomes=results)
+
+    return documents.amend(merged)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

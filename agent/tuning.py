@@ -341,14 +341,16 @@ class Tuning:
             self._report(made)
 
     def _report(self, reported: Reported) -> None:
-        if self.documents.refresh():  # rolled back by hand since this was found out: that stands
-            self._undone_outside()
-            return
         try:
-            self.documents.report(reported)
+            kept = self.documents.report(reported)
         except OSError as error:
             log.warning("reported.json: %s", error)
-        self._publish(reported)
+            kept = True
+        if kept:
+            self._publish(reported)
+        else:  # rolled back by hand since this was found out: that stands
+            self.documents.refresh()
+            self._undone_outside()
 
     def _event(
         self, kind: str, severity: Severity, text: str, generation: int = 0, tx: str = "", **more: str | float

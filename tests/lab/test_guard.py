@@ -52,7 +52,7 @@ def test_forced_it_cuts_and_the_transaction_undoes_it(loop: Bench) -> None:
         wait_for(deaf.is_set, "the NIC deaf")
         restored(loop, ["reverted"])
         loop.wait_status("reverted")
-    assert "worked before and does not now" in loop.host_reason()
+    assert "not as before after channels of mgmt0" in loop.host_reason()
 
 
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])

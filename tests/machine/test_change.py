@@ -25,7 +25,7 @@ def test_channels_are_set_and_refused_in_the_kernels_words(veth: "Namespace") ->
         veth.run(lambda: machine.request(Request("channels", {}, {"rx": 2, "tx": 3}, index)))
         assert ethtool.read_channels(machine, index) == {"rx_max": 4, "tx_max": 4, "rx": 2, "tx": 3}
         with pytest.raises(MachineError, match="requested channel count exceeds maximum"):
-            veth.run(lambda: machine.request(Request("channels", {}, {"rx": 5}, index)))
+            veth.run(lambda: machine.request(Request("channels", {}, {"rx": 5}, index, "va")))
         assert ethtool.read_channels(machine, index)["rx"] == 2
 
 
