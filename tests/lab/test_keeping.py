@@ -106,6 +106,7 @@ def test_an_agent_that_dies_leaves_full_speed_and_then_a_reset(cooled: Bench) ->
     assert cooled.guest.read(f"{timer(cooled)}/bootstatus").strip() == "32"  # WDIOF_CARDRESET
 
 
+@pytest.mark.soak
 def test_a_watchdog_that_systemd_feeds_is_left_to_it(server: Bench) -> None:
     server.guest.run(
         "mkdir -p /etc/systemd/system.conf.d;"

@@ -217,6 +217,7 @@ def diagnosed(bench: Bench, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout.decode().strip()
 
 
+@pytest.mark.soak
 def test_a_nic_blinks_and_tests_itself(server: Bench) -> None:
     ifname = server.nic(0)
     server.guest.run(f"ip link set {ifname} up")

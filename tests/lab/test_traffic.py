@@ -130,6 +130,7 @@ def test_what_others_built_or_steer_is_left_alone(server: Bench) -> None:
     assert "only with why" in apply(server, name, "  link: {eee: true}\n")
 
 
+@pytest.mark.soak
 def test_fec_and_pause_of_netdevsim_and_speed_of_virtio(server: Bench) -> None:
     guest, folder, virtio = server.guest, "/sys/bus/netdevsim", server.nic(2)
     guest.run(f"modprobe netdevsim; echo '7 1' > {folder}/new_device; udevadm settle")
