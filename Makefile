@@ -34,8 +34,8 @@ lab: .venv/.lab ## what the lab needs: packages, kernel, guest image; two minute
 lab-test: .venv/.dev lab ## the tests in virtual machines alone
 	@$(BIN)/python -m pytest -m "lab and not soak" $(ARGS)
 
-lab-soak: .venv/.dev lab ## what takes long: every collector live, every fault, bonds, wires; 500 random deaths, 5,000 simulated hosts
-	@RACKHAND_SOAK=10 $(BIN)/python -m pytest -s tests/lab tests/hardware_lab/test_fleet.py -m "soak or not lab" $(ARGS)
+lab-soak: .venv/.dev lab ## what takes long: every collector live, every fault, bonds, wires; 200 random deaths, 5,000 simulated hosts
+	@RACKHAND_SOAK=10 $(BIN)/python -m pytest -s tests/lab tests/agent/test_faults.py tests/agent/test_kill.py tests/hardware_lab/test_fleet.py -m "soak or not lab" $(ARGS)
 	@RACKHAND_SOAK=10 $(BIN)/python -m pytest -s tests/lab/test_kill.py $(ARGS)
 
 lock: .venv/.dev ## make requirements/*.txt anew from pyproject.toml
