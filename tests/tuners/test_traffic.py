@@ -216,7 +216,7 @@ def test_what_follows_from_a_value_undone_later_is_undone_once_more(monkeypatch:
         if op.message == "qdisc":
             state["root"] = f"fq_codel 0: quantum={int(state['mtu']) + 14}"
 
-    kinds = {name: requests.Kind(read, write) for name in ("mtu", "qdisc")}
+    kinds = {name: requests.Kind(read, write, follows=name == "qdisc") for name in ("mtu", "qdisc")}
     monkeypatch.setattr(requests, "KINDS", kinds)
     ops = [
         Request("mtu", {"mtu": 1500}, {"mtu": 2000}),
