@@ -59,8 +59,8 @@ _EVENTS: dict[ReportedStatus, tuple[str, Severity]] = {
 class Tuning:
     """One host's desired document at work; used by one thread.
 
-    `tell` stores an event, `publish` sends what is reported, `ended` is called after a transaction (facts are to be
-    read again), `peers` are HOST:PORT that must stay reachable.
+    `tell` stores an event, `publish` sends what is reported, `ended` is called after a transaction and with a new
+    document (facts are to be read again), `peers` are HOST:PORT that must stay reachable.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class Tuning:
             self._tries = 0
             self._not_before_s = 0.0
             self._refused.clear()
+            self._after()  # it may be planned from what nobody has read since the last change
             self._event("policy.received", Severity.INFO, f"generation {desired.generation}", desired.generation)
             self._say(ReportedStatus.PENDING, [])
         elif self.documents.current is not None:
